@@ -1,0 +1,46 @@
+# One verb a job. Each sets up what it needs in .venv; only Python is required (a C++ compiler makes training faster).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-all check fix bench docs clean
+
+demo: $(VENV)/.demo          ## train a small model on the built-in stories and tell one
+	$(BIN)/storylm demo
+
+test: $(VENV)/.dev           ## run the tests
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network" -n 2
+
+test-all: $(VENV)/.dev       ## run the slow ones too
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+check: $(VENV)/.dev          ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev            ## put right what can be put right by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev          ## compare with the peers; results as JSON in benchmarks/results
+	$(BIN)/python benchmarks/tokenize.py
+
+docs: $(VENV)/.dev           ## write the tables in README.md and docs/ anew from the code
+	$(BIN)/python docs/build.py
+
+clean:                       ## remove what the verbs above made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[report]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	touch $@

@@ -1,0 +1,56 @@
+"""The command line: one small module per command, registered here. Nothing heavy is imported before a command runs."""
+
+import sys
+
+import typer
+
+from storylm.cli.compare import compare
+from storylm.cli.config import config
+from storylm.cli.convert import convert
+from storylm.cli.demo import demo
+from storylm.cli.evaluate import evaluate
+from storylm.cli.generate import generate
+from storylm.cli.plan import plan
+from storylm.cli.prepare import prepare
+from storylm.cli.presets import presets
+from storylm.cli.tokenizer import tokenizer
+from storylm.cli.train import train
+
+COMMANDS = (demo, presets, config, plan, prepare, tokenizer, train, evaluate, generate, compare, convert)
+
+app = typer.Typer(
+    name="storylm",
+    help="Train, judge and tell stories with small language models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # mistakes of ours keep their plain traceback; mistakes of users have none
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        from storylm import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; exit codes: 2 usage, 3 data, 4 environment, 5 checkpoint, 130 interrupted."""
+    from storylm.config.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        print(f"storylm: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader has gone, as in `storylm generate ... | head -1`
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,95 @@
+"""Files written so that a crash cannot hurt: a temporary name in the same folder, fsync, rename, fsync the folder.
+
+Whoever reads sees either what was there before or all of what is there now.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY = ".tmp-"  # names that start like this are leftovers of a crash and may be deleted
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the contents of a closed file durable."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; it becomes `path` if the block ends well and vanishes otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}"
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it becomes `path`, replacing what was there, if the block ends well.
+
+    Where a folder is replaced there is an instant between two renames in which `path` does not exist and
+    the old one stands beside it as `.tmp-<name>.old`; `recover_folder` puts that right.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    temporary, old = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}", _old(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync_file(file)
+        sync_folder(temporary)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Undo a crash between the two renames of `atomic_folder`."""
+    old = _old(path)
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.parent / f"{TEMPORARY}{path.name}.old"
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,180 @@
+"""The built-in story grammar: endless, seeded, and with a known entropy to hold a trained model's loss against.
+
+    story(0, 7)          # always the same story, on every machine and Python: bits come from SHAKE-128
+    entropy()            # what no model can beat: bits_per_byte is the floor of total bits / total bytes
+    information(text)    # nats of one story under the grammar; DataError if it is not of the grammar
+
+A story is a plot, one filler for each of the plot's slots and one alternative for each of its lines, all chosen
+independently (a list may depend on another slot's filler). What a story does not mention was not chosen, as far as
+its probability is concerned. Words and plots are in `grammar.yaml`, its notation in `grammar_parser.py`.
+
+No story is the beginning of another, so a story's end is certain and an end token adds nothing to the entropy.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from hashlib import shake_128
+from itertools import count as count_from
+from math import exp, inf, log
+from struct import unpack
+
+from storylm.config.errors import DataError
+from storylm.data.grammar_parser import Filler, Plot, Weighted, plots, slot_of
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """Exact expectations over the grammar's stories."""
+
+    nats_per_story: float
+    bytes_per_story: float
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Floor of the ratio of totals: expected bits of a story / expected UTF-8 bytes of a story."""
+        return self.nats_per_story / log(2) / self.bytes_per_story
+
+
+def story(seed: int, index: int) -> str:
+    """Story number `index` of the corpus `seed`: a pure function, the same for ever.
+
+    >>> story(0, 0) == story(0, 0) != story(0, 1)
+    True
+    """
+    plot, draws = _start(seed, index)
+    fillers: dict[str, Filler] = {}
+    words: dict[str, str] = {}
+    for name, slot in plot.slots.items():
+        choices = slot.fillers or fillers[slot.parent].lists[name]
+        fillers[name] = filler = choices.pick(next(draws))
+        words.update(filler.words)
+    return "".join([line.pick(draw).template for line, draw in zip(plot.lines, draws, strict=False)]) % words
+
+
+def stories(seed: int, start: int = 0, count: int | None = None) -> Iterator[str]:
+    """Stories `start`, `start + 1`, ... of the corpus `seed`: `count` of them, or without end.
+
+    >>> list(stories(3, start=5, count=2)) == [story(3, 5), story(3, 6)]
+    True
+    """
+    for index in count_from(start) if count is None else range(start, start + count):
+        yield story(seed, index)
+
+
+def information(text: str) -> float:
+    """Nats of a story, -ln P(text), by reading it back. Slow beside telling: some milliseconds.
+
+    Raises DataError for a text that the grammar does not tell.
+    """
+    found = readings(text)
+    if not found:
+        raise DataError(f"not a story of the built-in grammar: {text[:60]!r}...")
+    least = min(found)
+    return least - log(sum(exp(least - nats) for nats in found))
+
+
+def readings(text: str) -> list[float]:
+    """Nats of every way in which the grammar tells `text`: one for its stories, none for other texts."""
+    return [start + nats for _, start, plot in plots() for nats in _readings(plot, text)]
+
+
+@cache
+def entropy() -> Entropy:
+    """Exact, from the grammar alone: choices are independent, so information and bytes add up line by line."""
+    nats = sum(p * (information + _measure(plot).nats_per_story) for p, information, plot in plots())
+    return Entropy(nats, sum(p * _measure(plot).bytes_per_story for p, _, plot in plots()))
+
+
+@cache
+def _most_draws() -> int:
+    return 1 + max(plot.draws for plot in plots().items)
+
+
+def _start(seed: int, index: int) -> tuple[Plot, Iterator[int]]:
+    """A story's plot and its further draws, 64 bits each: enough for the longest plot."""
+    size = _most_draws()
+    draws = iter(unpack(f"<{size}Q", shake_128(b"%d %d" % (seed, index)).digest(8 * size)))
+    return plots().pick(next(draws)), draws
+
+
+# How far a text was read, the fillers that it showed, and the nats of the choices so far.
+_State = tuple[int, dict[str, Filler], float]
+
+
+def _readings(plot: Plot, text: str) -> list[float]:
+    states: list[_State] = [(0, {}, 0.0)]
+    for line in plot.lines:
+        after: list[_State] = []
+        for position, fillers, nats in states:
+            for _, information, sentence in line:
+                if text.startswith(sentence.pieces[0], position):
+                    after += _read(plot, sentence.pieces, text, (position, fillers, nats + information))
+        states = after
+    return [nats for position, _, nats in states if position == len(text)]
+
+
+def _read(plot: Plot, pieces: tuple[str, ...], text: str, state: _State) -> list[_State]:
+    """All ways to read one sentence at `state`: a slot's first mention may be any filler with fitting words."""
+    states = [state]
+    for i, piece in enumerate(pieces):
+        after: list[_State] = []
+        for position, fillers, nats in states:
+            if i % 2 == 0:
+                options = [(piece, fillers, nats)]
+            else:
+                slot = slot_of(piece)
+                options = [(now[slot].words[piece], now, more) for now, more in _bound(plot, slot, fillers, nats)]
+            after += [(position + len(word), now, more) for word, now, more in options if text.startswith(word, position)]
+        states = after
+    return states
+
+
+def _bound(plot: Plot, name: str, fillers: dict[str, Filler], nats: float) -> Iterator[tuple[dict[str, Filler], float]]:
+    """Fillers with one for the slot `name`: the one that it has, or every one that it may have."""
+    if name in fillers:
+        yield fillers, nats
+        return
+    slot = plot.slots[name]
+    if slot.fillers is None and slot.parent not in fillers:
+        for now, more in _bound(plot, slot.parent, fillers, nats):
+            yield from _bound(plot, name, now, more)
+        return
+    for _, information, filler in slot.fillers or fillers[slot.parent].lists[name]:
+        yield fillers | {name: filler}, nats + information
+
+
+def _outcomes(plot: Plot, name: str) -> Iterator[tuple[float, float, Filler]]:
+    """Probability, information given the parent's filler, and filler of a slot."""
+    slot = plot.slots[name]
+    if slot.fillers is not None:
+        yield from slot.fillers
+        return
+    for share, _, filler in _outcomes(plot, slot.parent):
+        for p, nats, child in filler.lists[name]:
+            yield share * p, nats, child
+
+
+def _measure(plot: Plot) -> Entropy:
+    """Expected nats and bytes of a plot. A slot counts as far as it is mentioned."""
+    nats = size = 0.0
+    unmentioned = dict.fromkeys(plot.slots, 1.0)
+    lengths: Counter[str] = Counter()  # expected bytes of each reference
+    for name in plot.slots:
+        for p, _, filler in _outcomes(plot, name):
+            for reference, word in filler.words.items():
+                lengths[reference] += p * len(word.encode())
+    for line in plot.lines:
+        mentioned: Counter[str] = Counter()
+        for p, information, sentence in line:
+            nats += p * information
+            size += p * sum(len(literal.encode()) for literal in sentence.literals)
+            size += p * sum(lengths[reference] for reference in sentence.references)
+            for name in {slot_of(reference) for reference in sentence.references}:
+                mentioned[name] += p
+        for name, p in mentioned.items():
+            unmentioned[name] *= 1 - p
+    for name, absent in unmentioned.items():
+        nats += (1 - absent) * sum(p * information for p, information, _ in _outcomes(plot, name))
+    return Entropy(nats, size)

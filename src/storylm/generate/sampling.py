@@ -1,0 +1,132 @@
+"""From the scores of the next token to a token: temperature, filters, and the draw.
+
+Every function is pure and works on a batch of rows of scores (logits, up to a constant per row); a token
+that a filter rules out gets the score -inf. `Sampling` holds the settings and `choose` applies them all.
+"""
+
+# B batch, V vocabulary, K tokens still in question
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from storylm.config.errors import UsageError
+
+RULED_OUT = float("-inf")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. The filters work in the order of the fields.
+
+    >>> Sampling(temperature=0).greedy
+    True
+    >>> Sampling(top_p=1.5)
+    Traceback (most recent call last):
+    storylm.config.errors.UsageError: top_p=1.5 is not allowed: it is above 0 and at most 1
+
+    Raises:
+        UsageError: a setting outside its range.
+    """
+
+    repetition_penalty: float = 1.0
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        t, k, p, m, r = self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
+        _require(math.isfinite(t) and t >= 0, f"temperature={t}", "0 (the likeliest token always) or above")
+        _require(k is None or k >= 1, f"top_k={k}", "1 or more tokens")
+        _require(p is None or 0 < p <= 1, f"top_p={p}", "above 0 and at most 1")
+        _require(m is None or 0 <= m <= 1, f"min_p={m}", "from 0 to 1")
+        _require(math.isfinite(r) and r > 0, f"repetition_penalty={r}", "above 0; 1 changes nothing")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether there is nothing to draw: the likeliest token always."""
+        return self.temperature == 0
+
+
+def _require(holds: bool, value: str, allowed: str) -> None:
+    if not holds:
+        raise UsageError(f"{value} is not allowed: it is {allowed}")
+
+
+def choose(
+    logits_BV: Tensor,
+    sampling: Sampling,
+    generators: Sequence[torch.Generator],
+    seen_BV: Tensor | None = None,
+) -> Tensor:
+    """The next token of each row, [B]. Row b draws from `generators[b]` alone, the same amount every time.
+
+    `seen_BV` marks the tokens of the row so far, for the repetition penalty.
+    """
+    logits_BV = logits_BV.float()
+    if seen_BV is not None:
+        logits_BV = penalise_repetition(logits_BV, seen_BV, sampling.repetition_penalty)
+    if sampling.greedy:
+        return logits_BV.argmax(-1)
+    logits_BK, ids_BK = logits_BV / sampling.temperature, None
+    if sampling.top_k is not None and sampling.top_k < logits_BV.shape[-1]:
+        # Top-k (Fan et al. 2018). Only these are at hand from here on: nothing sorts the whole vocabulary.
+        logits_BK, ids_BK = logits_BK.topk(sampling.top_k)
+    if sampling.top_p is not None:
+        logits_BK = keep_top_p(logits_BK, sampling.top_p)
+    if sampling.min_p is not None:
+        logits_BK = keep_min_p(logits_BK, sampling.min_p)
+    drawn_B1 = draw(logits_BK, generators)[:, None]
+    return (drawn_B1 if ids_BK is None else ids_BK.gather(-1, drawn_B1)).squeeze(-1)
+
+
+def penalise_repetition(logits_BV: Tensor, seen_BV: Tensor, penalty: float) -> Tensor:
+    """Make tokens that were seen before less likely: positive scores / penalty, negative x penalty.
+
+    This is CTRL's (Keskar et al. 2019) as everyone implements it; alone among these functions it depends
+    on where a model's scores have their zero.
+    """
+    penalised_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
+    return torch.where(seen_BV, penalised_BV, logits_BV)
+
+
+def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
+    """Rule out all but the smallest set of likeliest tokens whose probability reaches `p` (Holtzman et al. 2020).
+
+    >>> keep_top_p(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.6).exp()
+    tensor([[0.5000, 0.3000, 0.0000]])
+    """
+    if p >= 1:
+        return logits_BV
+    sorted_BV, ids_BV = logits_BV.sort(descending=True, stable=True)
+    probability_BV = sorted_BV.softmax(-1)
+    likelier_BV = probability_BV.cumsum(-1) - probability_BV  # the mass of the tokens before this one
+    sorted_BV = sorted_BV.masked_fill(likelier_BV >= p, RULED_OUT)
+    return torch.empty_like(logits_BV).scatter(-1, ids_BV, sorted_BV)
+
+
+def keep_min_p(logits_BV: Tensor, p: float) -> Tensor:
+    """Rule out tokens less than `p` times as likely as the likeliest (Nguyen et al. 2024)."""
+    if p <= 0:
+        return logits_BV
+    likeliest_B1 = logits_BV.amax(-1, keepdim=True)
+    return logits_BV.masked_fill(logits_BV < likeliest_B1 + math.log(p), RULED_OUT)
+
+
+def draw(logits_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """One token a row with probability softmax(logits), [B].
+
+    Every token runs for an exponential time at the rate of its probability, and the first wins (the
+    Gumbel-max trick). Against one uniform number and the inverse of the cumulative probability it costs a
+    random number per token, and buys that the rounding of scores hardly ever changes a story: a row scored
+    in a batch differs in the last bits from the same row scored alone, and tens of thousands of cumulative
+    sums have many edges for a number to fall on the other side of.
+    """
+    times_BV = torch.empty_like(logits_BV)
+    for row, generator in enumerate(generators):
+        times_BV[row].exponential_(generator=generator)
+    return (logits_BV - times_BV.log()).argmax(-1)

@@ -1,0 +1,43 @@
+"""The part of a block that looks at one token at a time."""
+
+# B batch, T tokens, D width, F feed-forward width
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from storylm.config.model import ModelConfig
+
+
+def relu2(x: Tensor) -> Tensor:
+    """Squared ReLU (Primer, So et al. 2021)."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+    "relu": F.relu,
+    "relu2": relu2,
+}
+
+
+class FeedForward(nn.Module):
+    """down(act(up(x))), or down(act(gate(x)) * up(x)) where gated (Shazeer 2020: with SiLU this is SwiGLU)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.gate = nn.Linear(config.width, config.ff_width, bias=config.ff_bias) if config.gated else None
+        self.up = nn.Linear(config.width, config.ff_width, bias=config.ff_bias)
+        self.down = nn.Linear(config.ff_width, config.width, bias=config.ff_bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        if self.gate is None:
+            h_BTF = self.activation(self.up(x_BTD))
+        else:
+            h_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
+        return self.down(h_BTF)

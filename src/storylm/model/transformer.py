@@ -1,0 +1,120 @@
+"""The model, top to bottom: a decoder-only transformer described by `ModelConfig`."""
+
+# B batch, T tokens, V vocabulary, D width
+
+import torch
+from torch import Tensor, nn
+
+from storylm.config.errors import UsageError
+from storylm.config.model import ModelConfig
+from storylm.model.attention import Attention, KeyValueCache, build_masks
+from storylm.model.feedforward import FeedForward
+from storylm.model.norms import build_norm
+from storylm.model.positions import POSITIONS, Angles
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each added to the stream that passes by (pre-norm)."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.attention_norm = build_norm(config.norm, config.width, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.ff_norm = build_norm(config.norm, config.width, config.norm_eps)
+        self.ff = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        positions_BT: Tensor,
+        angles: Angles | None,
+        mask_BTS: Tensor | None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        h_BTD = self.attention(self.attention_norm(x_BTD), positions_BT, angles, mask_BTS, cache)
+        x_BTD = x_BTD + self.dropout(h_BTD)
+        return x_BTD + self.dropout(self.ff(self.ff_norm(x_BTD)))
+
+
+class Transformer(nn.Module):
+    """Tokens in, scores for the next token out.
+
+    >>> model = Transformer(ModelConfig(vocab_size=64, context=16, layers=2, width=32, heads=2))
+    >>> model(torch.zeros(3, 5, dtype=torch.long)).shape
+    torch.Size([3, 5, 64])
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positions = POSITIONS[config.positions](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = build_norm(config.norm, config.width, config.norm_eps)
+        self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output projection [V, D]: the embedding table itself where tied."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """The stream after the last norm, [B, T, D]: what the head turns into scores.
+
+        `positions_BT` counts from 0 in each row unless given (with a cache, always give it);
+        `documents_BT` numbers the stories of a row, which then do not see each other.
+        """
+        length = tokens_BT.shape[1]
+        if length > self.config.context:
+            raise UsageError(
+                f"a sequence of {length} tokens does not fit the model's context of {self.config.context}: shorten it"
+            )
+        if positions_BT is None:
+            positions_BT = torch.arange(length, device=tokens_BT.device)[None]
+        keys_BS = None if cache is None else cache.key_positions(positions_BT)
+        masks = build_masks(self.config.windows, positions_BT, documents_BT, keys_BS)
+        angles = self.positions.angles(positions_BT)
+        x_BTD = self.dropout(self.positions.add(self.embedding(tokens_BT), positions_BT))
+        for layer, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, positions_BT, angles, masks[self.config.window(layer)], cache)
+        return self.norm(x_BTD)
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Scores for the token after each one, [B, T, V]. Training never calls this: see `model.loss`."""
+        return nn.functional.linear(self.hidden(tokens_BT, positions_BT, documents_BT, cache), self.head_weight)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> "Transformer":
+        """Draw fresh weights: normal(0, init_std) for matrices, zeros for biases, ones for norms; returns self."""
+        config = self.config
+        output_std = {
+            "same": config.init_std,
+            "scaled": config.init_std / (2 * config.layers) ** 0.5,
+            "zero": 0.0,
+        }[config.init_outputs]
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.ones_(parameter)
+            elif name.endswith(("attention.out.weight", "ff.down.weight")):
+                parameter.normal_(0.0, output_std, generator=generator) if output_std else parameter.zero_()
+            else:
+                parameter.normal_(0.0, config.init_std, generator=generator)
+        return self

@@ -1,0 +1,203 @@
+"""Build everything a run needs, go through the loop, and say how it ended."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from storylm.config.errors import CheckpointError, UsageError
+from storylm.config.files import write_text
+from storylm.config.load import apply_overrides, from_yaml, to_yaml
+from storylm.config.schema import RunConfig
+from storylm.data.batches import PackedBatches, PaddedBatches
+from storylm.data.prepare import Prepared, prepare_cached
+from storylm.evaluate.likelihood import Likelihood
+from storylm.model.store import load, write_model_files
+from storylm.model.transformer import Transformer
+from storylm.text.tokenizer import Tokenizer
+from storylm.train.checkpoint import Checkpoints
+from storylm.train.clock import Clock, MinuteClock, StepClock
+from storylm.train.device import pick_device, pick_precision, reuse_freed_memory, use_compile
+from storylm.train.learner import Learner
+from storylm.train.loop import train_loop
+from storylm.train.manifest import write_manifest
+from storylm.train.observers import Observer, Observers, build_observers
+from storylm.train.session import Batches, Session
+from storylm.train.signals import StopSignal
+
+LAYOUTS = {"packed": PackedBatches, "padded": PaddedBatches}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended. `model` is the folder to load: the best by validation, else the last."""
+
+    folder: Path
+    model: Path
+    reason: str  # "finished", "no gain", "interrupted", "diverged"
+    steps: int
+    tokens: int
+    seconds: float
+    skipped: int
+    validation: Likelihood | None
+    best_bits_per_byte: float | None
+    exit_code: int = 0
+
+
+def train(config: RunConfig, out: str | Path | None = None) -> RunResult:
+    """Train as `config` says into the run folder `out` (default `runs/<name>`); an unfinished run there goes on.
+
+    >>> import storylm
+    >>> result = storylm.train(storylm.preset("story-1m"), "runs/first")        # doctest: +SKIP
+    >>> model, tokenizer = storylm.load(result.model)                           # doctest: +SKIP
+    """
+    return train_run(config, None if out is None else Path(out))
+
+
+def train_run(
+    config: RunConfig, out: Path | None = None, fresh: bool = False, observers: Sequence[Observer] | None = None
+) -> RunResult:
+    """`train`, for the command line: `fresh` deletes what stands in the folder; `observers` replace the usual ones."""
+    folder = out or Path("runs") / config.name
+    if fresh:
+        _delete_run(folder)
+    saved = _saved_config(folder)
+    if saved is not None and saved != config:
+        raise UsageError(
+            f"{folder} holds a run with other settings ({_differences(saved, config)}): choose another --out, "
+            f"go on with it by --resume {folder}, or start anew with --fresh"
+        )
+    if saved is None and folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty and holds no run: choose another --out")
+    return _run(config, folder, extended=False, observers=observers)
+
+
+def resume_run(folder: Path, overrides: Sequence[str] = ()) -> RunResult:
+    """Go on with the run in `folder`; `overrides` (key=value) change its settings from here on."""
+    saved = _saved_config(folder)
+    if saved is None:
+        raise CheckpointError(f"{folder} holds no run (no config.yaml in it): nothing to go on with")
+    config = apply_overrides(saved, overrides)
+    return _run(config, folder, extended=config != saved, observers=None)
+
+
+def _run(config: RunConfig, folder: Path, extended: bool, observers: Sequence[Observer] | None) -> RunResult:
+    device = pick_device(config.train.device)
+    if device.type == "cpu":
+        torch.set_num_threads(config.train.threads or torch.get_num_threads())
+        reuse_freed_memory()
+    prepared = prepare_cached(config)
+    tokenizer = prepared.tokenizer
+    _check_vocabulary(config, tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_manifest(folder, prepared)
+
+    model = Transformer(config.model)
+    model.initialise(torch.Generator().manual_seed(config.train.seed))
+    checkpoints = Checkpoints(folder / "checkpoints", lambda target: write_model_files(model, tokenizer, target))
+    found = checkpoints.latest()
+    if found is not None:
+        model.load_state_dict(load(found.folder)[0].state_dict())
+    model.to(device)
+    precision = pick_precision(config.train.precision, device)
+    learner = Learner(model, config, precision, use_compile(config.train, device))
+    batches = _build_batches(config, prepared)
+    first_step = found.state.step if found else 0
+    session = Session(
+        config,
+        learner,
+        tokenizer,
+        batches,
+        prepared.validation_stories(),
+        prepared.tokens("validation"),
+        _build_clock(config, batches),
+        checkpoints,
+        Observers(build_observers(config, folder, first_step) if observers is None else observers),
+    )
+    if found is not None:
+        session.restore(found.state)
+        if extended:
+            session.state.ended = None
+    with StopSignal() as stop:
+        try:
+            reason = session.state.ended or session.finish(train_loop(session, stop))
+        finally:
+            session.observers.close()
+    return _result(session, folder, reason, stop)
+
+
+def _build_batches(config: RunConfig, prepared: Prepared) -> Batches:
+    return LAYOUTS[config.data.layout](
+        prepared.split("train"),
+        context=config.row_length,
+        batch_size=config.train.batch_size,
+        accumulation=config.train.accumulation,
+        seed=config.train.seed,
+        separate_stories=config.data.separate_stories,
+    )
+
+
+def _build_clock(config: RunConfig, batches: Batches) -> Clock:
+    train = config.train
+    if train.minutes is not None:
+        return MinuteClock(train.minutes)
+    if train.steps is not None:
+        return StepClock(train.steps)
+    return StepClock(max(1, math.ceil((train.epochs or 1.0) * batches.steps_per_epoch)))
+
+
+def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
+    if tokenizer.vocab_size > config.model.vocab_size:
+        raise UsageError(
+            f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens but model.vocab_size="
+            f"{config.model.vocab_size:,}: set model.vocab_size={-(-tokenizer.vocab_size // 64) * 64} or choose another tokenizer"
+        )
+
+
+def _result(session: Session, folder: Path, reason: str, stop: StopSignal) -> RunResult:
+    state, checkpoints = session.state, folder / "checkpoints"
+    best = checkpoints / "best"
+    return RunResult(
+        folder=folder,
+        model=best if best.exists() else checkpoints / "last",
+        reason=reason,
+        steps=state.step,
+        tokens=state.tokens,
+        seconds=state.seconds,
+        skipped=state.skipped,
+        validation=session.last_evaluation,
+        best_bits_per_byte=state.best,
+        exit_code={"interrupted": stop.exit_code, "diverged": 1}.get(reason, 0),
+    )
+
+
+def _saved_config(folder: Path) -> RunConfig | None:
+    path = folder / "config.yaml"
+    return from_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+
+
+def _differences(saved: RunConfig, config: RunConfig) -> str:
+    before, after = (dict(_flatten(yaml.safe_load(to_yaml(one)))) for one in (saved, config))
+    changed = [f"{key}: {before[key]} there, {after[key]} here" for key in before if before[key] != after.get(key)]
+    return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
+
+
+def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
+    leaves: list[tuple[str, object]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        leaves += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
+    return leaves
+
+
+def _delete_run(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not (folder / "config.yaml").is_file():
+        raise UsageError(f"--fresh would delete {folder}, which is no run folder (no config.yaml in it): choose another --out")
+    shutil.rmtree(folder)

@@ -1,0 +1,33 @@
+"""Shared fixtures: where the real stories and reference tokenizers are, and small stories made here."""
+
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("STORYLM_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real stories and reference tokenizers (`STORYLM_SHARED`, default `../shared`)."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real stories at {SHARED}: set STORYLM_SHARED to the folder that has data/ and reference/")
+    return SHARED
+
+
+def read_stories(path: Path) -> list[str]:
+    """The stories of one xz file, parted by lines of `<|endoftext|>`."""
+    text = lzma.open(path, "rt", encoding="utf-8").read()
+    return [story.strip() for story in text.split("<|endoftext|>") if story.strip()]
+
+
+@pytest.fixture(scope="session")
+def train_stories(shared: Path) -> list[str]:
+    return read_stories(shared / "data" / "tinystories-train.txt.xz")
+
+
+@pytest.fixture(scope="session")
+def valid_stories(shared: Path) -> list[str]:
+    return read_stories(shared / "data" / "tinystories-valid.txt.xz")
