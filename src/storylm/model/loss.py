@@ -17,6 +17,7 @@ from torch import Tensor
 
 IGNORED = -100
 _CHUNK_ELEMENTS = 2**24  # logits of one chunk: 32 MB in bf16
+_MIN_ROWS = 256
 
 
 def next_token_loss(
@@ -104,5 +105,5 @@ def _compute_dtype(hidden_ND: Tensor) -> torch.dtype:
 
 
 def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
-    size = max(256, _CHUNK_ELEMENTS // vocabulary)
+    size = max(_MIN_ROWS, _CHUNK_ELEMENTS // vocabulary)
     return (slice(start, start + size) for start in range(0, rows, size))

@@ -1,0 +1,74 @@
+"""`visible` is the one definition of which keys a query may see; attention is held to it."""
+
+import itertools
+
+import pytest
+import torch
+
+from storylm.config.model import ModelConfig
+from storylm.model.attention import Attention, build_masks, visible
+from storylm.model.positions import rotate
+from storylm.model.transformer import Transformer
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 50])
+@pytest.mark.parametrize("separate", [False, True])
+def test_visible_says_what_the_words_say(window: int | None, separate: bool) -> None:
+    positions = torch.arange(9)[None]
+    documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 2, 2]]) if separate else None
+    seen = visible(positions, positions, window, documents, documents)[0]
+    for query, key in itertools.product(range(9), range(9)):
+        expected = key <= query and (window is None or query - key < window)
+        if documents is not None:
+            expected = expected and bool(documents[0, query] == documents[0, key])
+        assert seen[query, key] == expected, (query, key)
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 50])
+def test_attention_equals_a_loop_over_visible_keys(window: int | None) -> None:
+    """Grouped heads, a scale of its own, windows shorter and longer than the text."""
+    config = ModelConfig(
+        family="llama", width=20, heads=6, kv_heads=2, head_dim=4, positions="none", windows=(window,), attention_scale=0.7
+    )
+    torch.manual_seed(0)
+    attention = Attention(config, layer=0)
+    x = torch.randn(2, 9, 20)
+    positions = torch.arange(9)[None]
+    mask = build_masks((window,), positions, None, None)[window]
+    assert (mask is None) == (window in (None, 50))  # the fast path is taken where it is the same thing
+    q, k, v = (part(x).view(2, 9, -1, 4) for part in (attention.q, attention.k, attention.v))
+    seen = visible(positions, positions, window)[0]
+    expected = torch.zeros(2, 9, 6, 4)
+    for row, head, query in itertools.product(range(2), range(6), range(9)):
+        keys = seen[query].nonzero().flatten()
+        scores = 0.7 * k[row, keys, head // 3] @ q[row, query, head]
+        expected[row, query, head] = scores.softmax(0) @ v[row, keys, head // 3]
+    torch.testing.assert_close(attention(x, positions, None, mask), attention.out(expected.flatten(2)))
+
+
+def test_separate_stories_do_not_see_each_other() -> None:
+    """Two stories in one row, with positions anew in each, give what each gives alone."""
+    torch.manual_seed(0)
+    for family in ("gpt_neo", "gpt2", "llama"):
+        config = ModelConfig(family=family, vocab_size=31, context=16, layers=2, width=24, heads=3, init_std=0.2)
+        model = Transformer(config).initialise(torch.Generator().manual_seed(1)).eval()
+        a, b = torch.randint(31, (1, 5)), torch.randint(31, (1, 7))
+        together = model(
+            torch.cat((a, b), 1),
+            positions_BT=torch.cat((torch.arange(5), torch.arange(7)))[None],
+            documents_BT=torch.tensor([[0] * 5 + [1] * 7]),
+        )
+        torch.testing.assert_close(together[:, :5], model(a), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together[:, 5:], model(b), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_rotation_turns_each_plane_by_its_angle(layout: str) -> None:
+    angles = torch.tensor([0.3, 1.1])
+    x = torch.randn(1, 1, 1, 4)
+    turned = rotate(x, (angles.cos().view(1, 1, 1, 2), angles.sin().view(1, 1, 1, 2)), layout)
+    pairs = [(0, 2), (1, 3)] if layout == "half" else [(0, 1), (2, 3)]
+    for plane, (i, j) in enumerate(pairs):
+        as_complex = torch.complex(x[..., i], x[..., j]) * torch.polar(torch.tensor(1.0), angles[plane])
+        torch.testing.assert_close(turned[..., i], as_complex.real)
+        torch.testing.assert_close(turned[..., j], as_complex.imag)

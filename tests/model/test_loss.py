@@ -1,0 +1,84 @@
+"""The chunked loss against the textbook one."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from storylm.model import loss
+from storylm.model.loss import IGNORED, next_token_loss, token_nats
+
+
+def example(vocabulary: int = 37, width: int = 11) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    hidden = torch.randn(5, 7, width, generator=generator, requires_grad=True)
+    weight = torch.randn(vocabulary, width, generator=generator, requires_grad=True)
+    targets = torch.randint(vocabulary, (5, 7), generator=generator)
+    targets[1, 3:] = IGNORED
+    return hidden, weight, targets
+
+
+def textbook(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = (hidden @ weight.T).flatten(0, 1)
+    return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+@pytest.mark.parametrize("rows_a_chunk", [1, 4, 35, 1000])
+def test_value_and_gradients_equal_the_textbook_loss(monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int) -> None:
+    monkeypatch.setattr(loss, "_MIN_ROWS", rows_a_chunk)
+    monkeypatch.setattr(loss, "_CHUNK_ELEMENTS", 1)
+    hidden, weight, targets = example()
+    nats, tokens = next_token_loss(hidden, weight, targets)
+    expected = textbook(hidden, weight, targets)
+    assert tokens == 31
+    torch.testing.assert_close(nats, expected)
+    # Divided like a mean, so that the incoming gradient is not 1.
+    ours = torch.autograd.grad(nats / tokens, (hidden, weight))
+    theirs = torch.autograd.grad(expected / tokens, (hidden, weight))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_per_token_nats_add_up_and_are_zero_where_ignored() -> None:
+    hidden, weight, targets = example()
+    nats = token_nats(hidden, weight, targets)
+    assert nats.shape == targets.shape
+    assert (nats[targets == IGNORED] == 0).all()
+    torch.testing.assert_close(nats.sum(), textbook(hidden, weight, targets).detach())
+
+
+def test_all_ignored_is_zero_with_zero_gradients() -> None:
+    hidden, weight, targets = example()
+    nats, tokens = next_token_loss(hidden, weight, torch.full_like(targets, IGNORED))
+    assert nats == 0
+    assert tokens == 0
+    assert all((g == 0).all() for g in torch.autograd.grad(nats, (hidden, weight)))
+
+
+def test_bf16_autocast_is_close_and_gradients_stay_fp32() -> None:
+    hidden, weight, targets = example()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        nats, _ = next_token_loss(hidden, weight, targets)
+    expected = textbook(hidden, weight, targets)
+    assert abs(nats.item() / expected.item() - 1) < 0.01
+    gradients = torch.autograd.grad(nats, (hidden, weight))
+    assert all(g.dtype == torch.float32 for g in gradients)
+
+
+def test_never_holds_the_logits_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor of rows x vocabulary is ever made; chunks of a few rows are."""
+    monkeypatch.setattr(loss, "_MIN_ROWS", 4)
+    monkeypatch.setattr(loss, "_CHUNK_ELEMENTS", 1)
+    hidden, weight, targets = example(width=3)  # weight.T has 3 rows
+    largest = 0
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.ndim == 2 and result.shape[1] == 37:
+                largest = max(largest, result.shape[0])
+            return result
+
+    with Watch():
+        next_token_loss(hidden, weight, targets)
+    assert 0 < largest <= 4
