@@ -7,14 +7,14 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY = ".tmp-"  # names that start like this are leftovers of a crash and may be deleted
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
+    """Make names created in and renamed inside `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -28,6 +28,13 @@ def sync_file(path: Path) -> None:
     """Make the contents of a closed file durable."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def sync_tree(folder: Path) -> None:
+    """Make a folder durable with everything in it."""
+    for path in folder.rglob("*"):
+        (sync_folder if path.is_dir() else sync_file)(path)
+    sync_folder(folder)
 
 
 @contextmanager
@@ -45,9 +52,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all."""
+    """Write a small text file whole or not at all, with LF line ends on every system."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
@@ -55,34 +62,54 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill; it becomes `path`, replacing what was there, if the block ends well.
 
     Where a folder is replaced there is an instant between two renames in which `path` does not exist and
-    the old one stands beside it as `.tmp-<name>.old`; `recover_folder` puts that right.
+    the old one stands beside it as `.tmp-<name>.old`; after a crash there, `recover_folder` puts that right.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(path)
-    temporary, old = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}", _old(path)
+    temporary = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync_file(file)
-        sync_folder(temporary)
+        sync_tree(temporary)
         if path.exists():
-            os.replace(path, old)
+            os.replace(path, _old(path))
         os.replace(temporary, path)
         sync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        recover_folder(path)
 
 
 def recover_folder(path: Path) -> None:
-    """Undo a crash between the two renames of `atomic_folder`."""
+    """Undo a failure between the two renames of `atomic_folder`; delete the old folder where the new one stands."""
     old = _old(path)
     if old.exists() and not path.exists():
         os.replace(old, path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Put right what crashes left in `folder`: old folders come back where the new one is missing, the rest goes.
+
+    Not while someone else may be writing there.
+    """
+    for old in folder.glob(f"{TEMPORARY}*.old"):
+        recover_folder(folder / old.name.removeprefix(TEMPORARY).removesuffix(".old"))
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """`target` becomes a hard link to `source`, costing no space, or a copy where the file system has no links.
+
+    Only for files that are never written in place.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _old(path: Path) -> Path:

@@ -1,0 +1,162 @@
+"""How well a model predicts stories: nats per token, perplexity and bits per byte.
+
+Bits per byte = nats of the text's tokens / ln 2 / UTF-8 bytes of the text: the one figure that can be
+compared across tokenizers. The convention, to be stated beside every figure:
+
+- each story is scored from its first token, given only the start token;
+- special tokens (the end of the story) are left out and reported beside it, as not every model has one;
+- the bytes are those of the source text, and every story counts once;
+- the context is the model's own. Of a longer story every token is still scored exactly once, in windows
+  that move by `stride` tokens (`evaluate.windows`); such stories are counted as truncated, because some of
+  their tokens are predicted from less than all that stands before them.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from storylm.config.errors import DataError, UsageError
+from storylm.evaluate.windows import Window, batches, padded, windows
+from storylm.generate.engine import check_vocabulary
+from storylm.model.loss import IGNORED, token_nats
+from storylm.model.transformer import Transformer
+from storylm.text.tokenizer import Tokenizer
+
+STORIES_AT_ONCE = 2048  # sorted by length together; what is in memory at a time
+Progress = Callable[[int, int], None]  # stories and tokens scored so far
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Totals over stories; what one asks for is divided once, at the end.
+
+    `nats` and `tokens` are those of the text, `special_nats` and `special_tokens` those of the end tokens,
+    `bytes` the text's in UTF-8. `truncated_stories` are longer than `context` tokens and were scored in
+    windows `stride` tokens apart.
+    """
+
+    nats: float
+    tokens: int
+    bytes: int
+    stories: int
+    truncated_stories: int
+    special_nats: float
+    special_tokens: int
+    context: int
+    stride: int
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """e to the nats per token; inf where that is too large a number."""
+        return math.exp(self.nats_per_token) if self.nats_per_token < 709 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nats / math.log(2) / self.bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure and total, as JSON's types."""
+        figures = ("bits_per_byte", "nats_per_token", "perplexity")
+        return {**{name: getattr(self, name) for name in figures}, **asdict(self)}
+
+
+def evaluate(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    stories: Iterable[str],
+    *,
+    batch_size: int = 16,
+    stride: int | None = None,
+    progress: Progress | None = None,
+) -> Likelihood:
+    """Score every story once; the convention stands at the top of this file.
+
+    Args:
+        batch_size: how many rows of the model's context are scored at once; of shorter stories there are
+            as many more. The result does not depend on it.
+        stride: by how many tokens the windows of a story longer than the context move (default: half the
+            context; 1 shows each token as much as the model can see, at the price of a pass per token).
+        progress: called with the stories and tokens done, after every batch.
+
+    >>> evaluate(model, tokenizer, ["Once upon a time..."]).bits_per_byte      # doctest: +SKIP
+    0.914
+
+    Raises:
+        UsageError: a setting outside its range.
+        DataError: there is no text to score.
+        CheckpointError: the tokenizer has more tokens than the model.
+    """
+    context = model.config.context
+    stride = max(1, context // 2) if stride is None else stride
+    if not 1 <= stride <= context:
+        raise UsageError(f"stride={stride} is not allowed: it is from 1 to the model's context, {context}")
+    if batch_size < 1:
+        raise UsageError(f"batch_size={batch_size} is not allowed: it is 1 or more")
+    check_vocabulary(model, tokenizer)
+    totals = _Totals()
+    training = model.training
+    model.eval()
+    try:
+        for group in _groups(stories, STORIES_AT_ONCE):
+            rows: list[Window] = []
+            for text, ids in zip(group, tokenizer.encode_batch(group), strict=True):
+                totals.add_story(text, cut=len(ids) + 1 > context)
+                rows += windows(ids, tokenizer.start_id, tokenizer.end_id, context, stride)
+            for batch in batches(rows, batch_size * context):
+                totals.add_nats(*_score(model, batch), tokenizer.end_id)
+                if progress is not None:
+                    progress(totals.special_tokens, totals.tokens)  # a story is done when its end is scored
+    finally:
+        model.train(training)
+    if totals.tokens == 0:
+        raise DataError(f"no text to score: {totals.stories} stories, {totals.bytes} bytes")
+    return Likelihood(**asdict(totals), context=context, stride=stride)
+
+
+@dataclass
+class _Totals:
+    nats: float = 0.0
+    tokens: int = 0
+    bytes: int = 0
+    stories: int = 0
+    truncated_stories: int = 0
+    special_nats: float = 0.0
+    special_tokens: int = 0
+
+    def add_story(self, text: str, cut: bool) -> None:
+        self.stories += 1
+        self.bytes += len(text.encode())
+        self.truncated_stories += cut
+
+    def add_nats(self, nats_N: Tensor, targets_N: Tensor, end_id: int) -> None:
+        special_N = targets_N == end_id  # the text's own tokens never are: `Tokenizer.encode`
+        self.nats += float(nats_N[~special_N].sum())
+        self.tokens += int((~special_N).sum())
+        self.special_nats += float(nats_N[special_N].sum())
+        self.special_tokens += int(special_N.sum())
+
+
+@torch.inference_mode()
+def _score(model: Transformer, batch: list[Window]) -> tuple[Tensor, Tensor]:
+    """The nats [N] of a batch's targets, and the targets [N]."""
+    tokens_BT, targets_BT = padded(batch, model.device)
+    scored_BT = targets_BT != IGNORED
+    hidden_ND = model.hidden(tokens_BT)[scored_BT]
+    targets_N = targets_BT[scored_BT]
+    # Summed in fp64, and there because Apple's GPUs have none.
+    return token_nats(hidden_ND, model.head_weight, targets_N).cpu().double(), targets_N.cpu()
+
+
+def _groups(stories: Iterable[str], size: int) -> Iterator[list[str]]:
+    stories = iter(stories)
+    while group := list(islice(stories, size)):
+        yield group

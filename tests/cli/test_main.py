@@ -1,0 +1,89 @@
+"""The command line as a whole: quick to answer, honest about mistakes."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from storylm.cli import COMMANDS
+
+HEAVY = ("torch", "transformers", "numpy", "pydantic.main", "tokenizers", "matplotlib", "pyarrow")
+
+
+def storylm(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "storylm", *arguments], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def test_help_imports_nothing_heavy_and_lists_every_command() -> None:
+    code = f"""
+import sys
+from storylm.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    pass
+print("heavy:", [name for name in {HEAVY} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "heavy: []" in done.stdout, done.stdout
+    assert all(command.__name__ in done.stdout for command in COMMANDS)
+
+
+def test_help_answers_fast() -> None:
+    """Within 0.3 s on a quiet machine: the best of several, beyond what starting Python itself takes."""
+
+    def best(*command: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], capture_output=True, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("-m", "storylm", "--help") - best("-c", "pass") < 0.3
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_command_explains_itself(command) -> None:
+    done = storylm(command.__name__, "--help")
+    assert done.returncode == 0
+    assert command.__doc__
+    assert command.__doc__.split(".")[0].split(",")[0][:40].split()[0] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "story-9m"], 2, ["story-9m", "did you mean"]),
+        (["train", "story-1m", "optim.warmup_step=3"], 2, ["optim.warmup_step", "did you mean 'optim.warmup_steps'"]),
+        (["train", "story-1m", "optim.schedule=cosin"], 2, ["cosin", "cosine", "linear"]),
+        (["train"], 2, ["preset"]),
+        (["train", "story-1m", "--data", "nowhere.txt"], 3, ["nowhere.txt"]),
+        (["train", "--resume", "no-such-run"], 5, ["no-such-run"]),
+        (["evaluate", "no-such-model", "grammar"], 5, ["no-such-model"]),
+        (["generate", "no-such-model", "--prompt", "Once"], 5, ["no-such-model"]),
+        (["train", "story-1m", "train.device=cuda:7"], 4, ["cuda"]),
+        (["nonsense"], 2, ["nonsense"]),
+    ],
+)
+def test_mistakes_get_one_clear_line_and_their_exit_code(arguments, code, words, tmp_path) -> None:
+    done = storylm(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+def test_version_and_module_entry() -> None:
+    from storylm import __version__
+
+    assert storylm("--version").stdout.strip() == __version__
+
+
+def test_shell_completion_works() -> None:
+    done = storylm("--show-completion", "bash")
+    assert done.returncode == 0
+    assert "storylm" in done.stdout.lower()
