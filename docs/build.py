@@ -54,7 +54,10 @@ def presets() -> str:
         rows.append(
             f"| `{name}` | {model.family} | {parameters(model):,} | {shape} | {model.context:,} | {model.vocab_size:,} | {run.about} |"
         )
-    head = ["| preset | family | parameters | layers x width | context | vocabulary | source |", "|---|---|--:|---|--:|--:|---|"]
+    head = [
+        "| preset | family | parameters | layers x width | context | vocabulary | source |",
+        "|---|---|--:|---|--:|--:|---|",
+    ]
     return "\n".join([*head, *rows])
 
 

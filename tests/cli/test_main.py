@@ -58,7 +58,11 @@ def test_every_command_explains_itself(command) -> None:
     ("arguments", "code", "words"),
     [
         (["train", "story-9m"], 2, ["story-9m", "did you mean"]),
-        (["train", "story-1m", "optim.warmup_step=3"], 2, ["optim.warmup_step", "did you mean 'optim.warmup_steps'"]),
+        (
+            ["train", "story-1m", "optim.warmup_step=3"],
+            2,
+            ["optim.warmup_step", "did you mean 'optim.warmup_steps'"],
+        ),
         (["train", "story-1m", "optim.schedule=cosin"], 2, ["cosin", "cosine", "linear"]),
         (["train"], 2, ["preset"]),
         (["train", "story-1m", "--data", "nowhere.txt"], 3, ["nowhere.txt"]),

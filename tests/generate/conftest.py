@@ -47,7 +47,15 @@ def words() -> WordTokenizer:
 
 
 # Every number differs; windows are shorter than the text; weights are large, so that mistakes show.
-SHAPE = {"vocab_size": 261, "context": 48, "layers": 3, "width": 24, "heads": 4, "ff_width": 40, "init_std": 0.25}
+SHAPE = {
+    "vocab_size": 261,
+    "context": 48,
+    "layers": 3,
+    "width": 24,
+    "heads": 4,
+    "ff_width": 40,
+    "init_std": 0.25,
+}
 VARIANTS = {
     "gpt_neo": {"family": "gpt_neo", "windows": (None, 7)},
     "gpt2": {"family": "gpt2", "dropout": 0.3},

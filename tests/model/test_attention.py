@@ -28,7 +28,14 @@ def test_visible_says_what_the_words_say(window: int | None, separate: bool) -> 
 def test_attention_equals_a_loop_over_visible_keys(window: int | None) -> None:
     """Grouped heads, a scale of its own, windows shorter and longer than the text."""
     config = ModelConfig(
-        family="llama", width=20, heads=6, kv_heads=2, head_dim=4, positions="none", windows=(window,), attention_scale=0.7
+        family="llama",
+        width=20,
+        heads=6,
+        kv_heads=2,
+        head_dim=4,
+        positions="none",
+        windows=(window,),
+        attention_scale=0.7,
     )
     torch.manual_seed(0)
     attention = Attention(config, layer=0)

@@ -39,7 +39,15 @@ def test_warmup_by_steps_and_by_share() -> None:
     assert learning_rate_factor(by_share, 0, 0.0) > 0
 
 
-@given(st.sampled_from(sorted(SHAPES)), st.integers(0, 10**6), st.floats(-0.5, 1.5), st.floats(0, 1), st.floats(0.01, 1))
-def test_always_between_zero_and_the_peak(schedule: str, step: int, progress: float, final: float, decay: float) -> None:
+@given(
+    st.sampled_from(sorted(SHAPES)),
+    st.integers(0, 10**6),
+    st.floats(-0.5, 1.5),
+    st.floats(0, 1),
+    st.floats(0.01, 1),
+)
+def test_always_between_zero_and_the_peak(
+    schedule: str, step: int, progress: float, final: float, decay: float
+) -> None:
     config = OptimConfig(schedule=schedule, warmup_steps=100, final_lr_ratio=final, decay_share=decay)
     assert 0.0 <= learning_rate_factor(config, step, progress) <= 1.0

@@ -41,7 +41,9 @@ def demo(
     model, tokenizer = storylm.load(result.model)
     story = storylm.generate(model, tokenizer, "", seed=seed, temperature=0.8)[0]
     console.print(Panel(story, title="a story it tells", expand=False))
-    console.print(f"bits per byte on stories it has not seen: {before:.3f} before, [bold]{after:.3f}[/] after; {floor:.3f} is the")
+    console.print(
+        f"bits per byte on stories it has not seen: {before:.3f} before, [bold]{after:.3f}[/] after; {floor:.3f} is the"
+    )
     console.print("entropy of the built-in stories, which no model can beat.")
     console.print(f"\nplot   {result.folder / 'loss.png'}\nmodel  {result.model}")
     console.print(f'\nnext   storylm generate {result.model} --prompt "Once upon a time" -n 3')

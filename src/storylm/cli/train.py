@@ -6,7 +6,9 @@ import typer
 
 
 def train(
-    preset: str = typer.Argument(None, help="A preset (see `storylm presets`); may be left out with --resume or --config."),
+    preset: str = typer.Argument(
+        None, help="A preset (see `storylm presets`); may be left out with --resume or --config."
+    ),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, as in optim.lr=1e-3."),
     config_file: Path = typer.Option(None, "--config", help="A YAML file of settings, over the preset's."),
     data: str = typer.Option(None, help="Training stories: a named corpus, a Hub dataset, a file or a folder."),

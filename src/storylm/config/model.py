@@ -62,7 +62,8 @@ class ModelConfig(Settings):
     positions: Literal["learned", "rotary", "none"] = Field("learned", description="how a token knows its place")
     rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary frequencies")
     rope_layout: Literal["half", "interleaved"] = Field(
-        "half", description="which features rotate together: i and i+d/2 (transformers) or 2i and 2i+1 (llama2.c)"
+        "half",
+        description="which features rotate together: i and i+d/2 (transformers) or 2i and 2i+1 (llama2.c)",
     )
     norm: Literal["layernorm", "rmsnorm"] = Field("layernorm", description="normalisation before each part")
     norm_eps: float = Field(1e-5, gt=0, description="added to the variance")
@@ -77,12 +78,15 @@ class ModelConfig(Settings):
     attention_bias: bool = Field(True, description="bias in the query, key and value projections")
     output_bias: bool = Field(True, description="bias in the attention's output projection")
     ff_bias: bool = Field(True, description="bias in the feed-forward projections")
-    attention_scale: float | None = Field(None, gt=0, description="factor on query-key products (null: 1/sqrt(head_dim))")
+    attention_scale: float | None = Field(
+        None, gt=0, description="factor on query-key products (null: 1/sqrt(head_dim))"
+    )
     tied: bool = Field(True, description="the output head is the embedding table")
     dropout: float = Field(0.0, ge=0, lt=1, description="on embeddings, attention weights and both residual branches")
     init_std: float = Field(0.02, gt=0, description="standard deviation of initial weights")
     init_outputs: Literal["same", "scaled", "zero"] = Field(
-        "same", description="initial weights of projections into the residual stream: like the rest, / sqrt(2 layers), or 0"
+        "same",
+        description="initial weights of projections into the residual stream: like the rest, / sqrt(2 layers), or 0",
     )
 
     @model_validator(mode="before")

@@ -18,7 +18,9 @@ class CleaningConfig(Settings):
     truncated: bool = Field(True, description="drop stories that stop in mid-sentence")
     exact_duplicates: bool = Field(True, description="keep one of stories alike to the letter")
     near_duplicates: bool = Field(True, description="keep one of stories alike by MinHash of their word 5-grams")
-    near_threshold: float = Field(0.8, gt=0, le=1, description="Jaccard similarity from which stories are near duplicates")
+    near_threshold: float = Field(
+        0.8, gt=0, le=1, description="Jaccard similarity from which stories are near duplicates"
+    )
     overlap: bool = Field(True, description="remove from train what also stands in validation, exactly or nearly")
     min_characters: int = Field(30, ge=0, description="shorter stories are fragments")
 
@@ -28,11 +30,15 @@ class DataConfig(Settings):
 
     source: str = Field("tinystories", description="a named corpus, a Hub dataset, a file or a folder")
     validation: str | None = Field(None, description="the same for validation (null: the source's own, or a share)")
-    validation_share: float = Field(0.02, gt=0, lt=0.5, description="share held out where a source has no validation split")
+    validation_share: float = Field(
+        0.02, gt=0, lt=0.5, description="share held out where a source has no validation split"
+    )
     max_stories: int | None = Field(None, ge=1, description="use only the first so many training stories")
     cleaning: CleaningConfig = CleaningConfig()
     layout: Literal["packed", "padded"] = Field("packed", description="stories end to end in full rows, or one a row")
-    separate_stories: bool = Field(False, description="packed: no attention between stories, positions start anew in each")
+    separate_stories: bool = Field(
+        False, description="packed: no attention between stories, positions start anew in each"
+    )
     context: int | None = Field(None, ge=2, description="tokens a row (null: the model's context)")
 
 
@@ -52,7 +58,9 @@ class OptimConfig(Settings):
     schedule: Literal["constant", "linear", "cosine", "wsd"] = Field("cosine", description="shape after warm-up")
     warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
     warmup_share: float | None = Field(None, ge=0, lt=1, description="share of the run instead of warmup_steps")
-    decay_share: float = Field(0.2, gt=0, le=1, description="wsd: the final share of the run in which the rate falls linearly")
+    decay_share: float = Field(
+        0.2, gt=0, le=1, description="wsd: the final share of the run in which the rate falls linearly"
+    )
     final_lr_ratio: float = Field(0.1, ge=0, le=1, description="the rate at the end, as a share of the peak")
 
 
@@ -71,13 +79,19 @@ class TrainConfig(Settings):
     seed: int = Field(0, ge=0, description="of weights, data order, dropout and samples")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     eval_every: int = Field(500, ge=0, description="steps between passes over validation (0: only at the end)")
-    eval_stories: int | None = Field(None, ge=1, description="use only the first so many validation stories while training")
+    eval_stories: int | None = Field(
+        None, ge=1, description="use only the first so many validation stories while training"
+    )
     save_every: int = Field(500, ge=0, description="steps between checkpoints (0: only at the end)")
     save_minutes: float | None = Field(10.0, gt=0, description="minutes between checkpoints, whichever comes first")
     sample_every: int = Field(500, ge=0, description="steps between sample stories (0: only at the end)")
-    sample_prompts: tuple[str, ...] = Field(("Once upon a time", "One day, a little girl"), description="beginnings of samples")
+    sample_prompts: tuple[str, ...] = Field(
+        ("Once upon a time", "One day, a little girl"), description="beginnings of samples"
+    )
     keep_every: int | None = Field(None, ge=1, description="keep a checkpoint for good every so many steps")
-    keep_log_spaced: bool = Field(False, description="keep checkpoints at steps 1, 2, 4, 8, ... for the study of training")
+    keep_log_spaced: bool = Field(
+        False, description="keep checkpoints at steps 1, 2, 4, 8, ... for the study of training"
+    )
     patience: int | None = Field(None, ge=1, description="stop after so many evaluations without gain")
     max_bad_steps: int = Field(10, ge=1, description="stop after so many non-finite steps in a row")
 
@@ -85,7 +99,9 @@ class TrainConfig(Settings):
     def _one_length(self) -> "TrainConfig":
         given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} are both set: say how long to train in one of them, null in the others")
+            raise ValueError(
+                f"{' and '.join(given)} are both set: say how long to train in one of them, null in the others"
+            )
         return self
 
 
@@ -103,7 +119,8 @@ class RunConfig(Settings):
     name: str = Field("custom", description="preset or run name")
     about: str = Field("", description="where the preset comes from, in a sentence")
     tokenizer: str = Field(
-        "bpe", description="bpe (own, of model.vocab_size), gpt2, mistral, bytes, a file, a folder or a Hub id"
+        "bpe",
+        description="bpe (own, of model.vocab_size), gpt2, mistral, bytes, a file, a folder or a Hub id",
     )
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

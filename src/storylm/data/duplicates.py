@@ -63,11 +63,7 @@ def band_rows(threshold: float) -> int:
     >>> band_rows(0.8)
     7
     """
-    return max(
-        rows
-        for rows in range(1, 9)
-        if rows == 1 or 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= 0.97
-    )
+    return max(rows for rows in range(1, 9) if rows == 1 or 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= 0.97)
 
 
 class _Signatures:

@@ -55,9 +55,7 @@ def can_split(name: str) -> bool:
     return format_of(name) in ((".txt", ""), (".jsonl", ""), (".ndjson", ""), (".parquet", ""))
 
 
-def read_records(
-    path: Path, name: str, reading: Reading, piece: int = 0, pieces: int = 1
-) -> Iterator[Record]:
+def read_records(path: Path, name: str, reading: Reading, piece: int = 0, pieces: int = 1) -> Iterator[Record]:
     """The records of one file, or of piece `piece` of `pieces`, which together are the whole, each record once.
 
     Raises:
@@ -70,9 +68,7 @@ def read_records(
             yield Record(None, DAMAGED, where=f"{name}: {error}")
 
 
-def _read_stream(
-    stream: IO[bytes], name: str, reading: Reading, share: tuple[int, int] = (0, 1)
-) -> Iterator[Record]:
+def _read_stream(stream: IO[bytes], name: str, reading: Reading, share: tuple[int, int] = (0, 1)) -> Iterator[Record]:
     kind, compression = format_of(name) or (".txt", "")
     stream = DECOMPRESSORS[compression](stream)
     if kind == ".tar":

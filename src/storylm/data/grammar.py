@@ -126,7 +126,9 @@ def _read(plot: Plot, pieces: tuple[str, ...], text: str, state: _State) -> list
             else:
                 slot = slot_of(piece)
                 options = [(now[slot].words[piece], now, more) for now, more in _bound(plot, slot, fillers, nats)]
-            after += [(position + len(word), now, more) for word, now, more in options if text.startswith(word, position)]
+            after += [
+                (position + len(word), now, more) for word, now, more in options if text.startswith(word, position)
+            ]
         states = after
     return states
 

@@ -87,9 +87,7 @@ def _cached_files(repo: str, revision: str | None) -> list[HubFile]:
         raise SetupError(
             f"dataset {repo} is not in the local cache and HF_HUB_OFFLINE is set: unset it, or give a local path"
         )
-    newest = max(
-        revisions, key=lambda entry: (revision is None and "main" in entry.refs, entry.last_modified)
-    )
+    newest = max(revisions, key=lambda entry: (revision is None and "main" in entry.refs, entry.last_modified))
     files = (
         HubFile(
             repo,
@@ -111,9 +109,7 @@ def _explained(error: Exception, repo: str, revision: str | None) -> DataError |
     if isinstance(error, errors.RevisionNotFoundError):
         return DataError(f"dataset {repo} has no revision {revision}")
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
-        return DataError(
-            f"no dataset {repo} on the Hub, nor a file or folder of that name (private: `hf auth login`)"
-        )
+        return DataError(f"no dataset {repo} on the Hub, nor a file or folder of that name (private: `hf auth login`)")
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return SetupError(
         f"cannot get dataset {repo} from the Hub ({reason}): check the network, set HF_HUB_OFFLINE=1 to use what is"

@@ -18,9 +18,7 @@ _BAD = object()
 _LONG = object()
 
 
-def value_record(
-    value: Any, column: str | None = None, where: str = "", problem: str | None = None
-) -> Record:
+def value_record(value: Any, column: str | None = None, where: str = "", problem: str | None = None) -> Record:
     """The record of one JSON value: an object with a text column, or the story itself.
 
     >>> value_record({"story": "Once.", "source": "GPT-4"})
@@ -45,9 +43,7 @@ def value_record(
     return Record(record.text, record.problem, {**fields, **record.fields}, record.where)
 
 
-def read_json_lines(
-    stream: IO[bytes], name: str, column: str | None, share: tuple[int, int]
-) -> Iterator[Record]:
+def read_json_lines(stream: IO[bytes], name: str, column: str | None, share: tuple[int, int]) -> Iterator[Record]:
     """One JSON value a line; empty lines are passed over. `share` as in `read_text`."""
     for offset, raw, _ in shared(stream, chunks(stream), b"\n", share):
         where = f"{name}, byte {offset}"
@@ -73,9 +69,7 @@ def read_json(stream: IO[bytes], name: str, column: str | None) -> Iterator[Reco
         record = value_record(value, column, where)
         if record.text is not None and not record.text.isascii():
             text, problem = repair_escaped(record.text)
-            record = Record(
-                text, problem or record.problem, record.fields, where if problem else record.where
-            )
+            record = Record(text, problem or record.problem, record.fields, where if problem else record.where)
         yield record
 
 

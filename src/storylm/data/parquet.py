@@ -29,9 +29,7 @@ def read_parquet(
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise SetupError(
-            f"{name} is parquet: reading it needs pyarrow: pip install 'storylm[parquet]'"
-        ) from error
+        raise SetupError(f"{name} is parquet: reading it needs pyarrow: pip install 'storylm[parquet]'") from error
     try:
         file = pq.ParquetFile(stream)
         column = _text_column(file.schema_arrow.names, column, name)

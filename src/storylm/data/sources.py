@@ -136,7 +136,9 @@ def _exists(path: Path) -> bool:
 def _did_you_mean(name: str, path: Path) -> str:
     names = [*CORPORA, "grammar"]
     beside = (
-        [str(path.parent / entry.name) for entry in path.parent.iterdir()] if _exists(path.parent) and path.parent.is_dir() else []
+        [str(path.parent / entry.name) for entry in path.parent.iterdir()]
+        if _exists(path.parent) and path.parent.is_dir()
+        else []
     )
     close = get_close_matches(name.lower(), names, 1, 0.6) or get_close_matches(str(path), beside, 1, 0.8)
     return f"; did you mean {close[0]!r}?" if close else f": the named corpora are {', '.join(names)}"
@@ -149,9 +151,7 @@ def _checked(options: dict[str, str], allowed: tuple[str, ...], spec: str) -> di
             hint = f"; did you mean {close[0]!r}?" if close else f": it can be {', '.join(allowed)}"
             raise UsageError(f"unknown option {option!r} in {spec!r}{hint}")
     if options.get("separator", SEPARATORS[0]) not in SEPARATORS:
-        raise UsageError(
-            f"unknown separator {options['separator']!r} in {spec!r}: use {', '.join(SEPARATORS)}"
-        )
+        raise UsageError(f"unknown separator {options['separator']!r} in {spec!r}: use {', '.join(SEPARATORS)}")
     return options
 
 
@@ -190,9 +190,7 @@ def _hub(spec: str, repo: str, options: dict[str, str]) -> Source:
             if revision == revisions[0]:
                 raise
             continue
-        files = {
-            file.path: file for file in listed if fnmatchcase(file.path, wanted) and is_story_file(file.path)
-        }
+        files = {file.path: file for file in listed if fnmatchcase(file.path, wanted) and is_story_file(file.path)}
         # Often the same stories in several formats: take the first kind there is.
         for kind in (".parquet", ".jsonl", ".ndjson", ".json", ".txt", ".tar"):
             alike = [(path, file) for path, file in files.items() if (format_of(path) or "")[0] == kind]
@@ -209,9 +207,7 @@ def _corpus(name: str, options: dict[str, str]) -> Source:
     for split, (pattern, rows) in corpus.files.items():
         matching = [file for file in files if fnmatchcase(file.path, pattern)]
         if not matching:
-            raise DataError(
-                f"{name}: no file {pattern} in dataset {corpus.repo} (if offline: not in the cache)"
-            )
+            raise DataError(f"{name}: no file {pattern} in dataset {corpus.repo} (if offline: not in the cache)")
         by_split[split] = tuple(part for file in matching for part in _pieces(file, Reading(rows=rows)))
     return Source(name, by_split)
 
@@ -234,8 +230,7 @@ def _grammar(spec: str, options: dict[str, str]) -> Source:
         spec,
         {
             split: tuple(
-                GrammarPart(seed, start, min(GRAMMAR_PART, count - start))
-                for start in range(0, count, GRAMMAR_PART)
+                GrammarPart(seed, start, min(GRAMMAR_PART, count - start)) for start in range(0, count, GRAMMAR_PART)
             )
             for split, (seed, count) in counts.items()
             if count
@@ -258,9 +253,7 @@ def split_of(name: str) -> str:
     return next((_SPLITS[word] for word in reversed(words) if word in _SPLITS), "train")
 
 
-def _by_split(
-    spec: str, files: Iterable[tuple[str, "LocalFile | hub.HubFile"]], options: dict[str, str]
-) -> Source:
+def _by_split(spec: str, files: Iterable[tuple[str, "LocalFile | hub.HubFile"]], options: dict[str, str]) -> Source:
     by_split: dict[str, tuple[Part, ...]] = {"train": (), "validation": (), "test": ()}
     for name, file in files:
         by_split[split_of(name)] += _pieces(file, _reading(options))
@@ -272,8 +265,6 @@ def _reading(options: dict[str, str]) -> Reading:
 
 
 def _pieces(file: "LocalFile | hub.HubFile", reading: Reading) -> tuple[FilePart, ...]:
-    large = (
-        can_split(file.name) and file.size is not None and (reading.rows is None or reading.rows[1] is None)
-    )
+    large = can_split(file.name) and file.size is not None and (reading.rows is None or reading.rows[1] is None)
     pieces = -(-file.size // PIECE_BYTES) if large and file.size else 1
     return tuple(FilePart(file, reading, piece, pieces) for piece in range(pieces))

@@ -82,9 +82,7 @@ def look_ahead(pieces: Iterator[bytes], wanted: bytes, limit: int) -> tuple[bool
     return found, replay()
 
 
-def delimited(
-    pieces: Iterator[bytes], separator: bytes, offset: int = 0
-) -> Iterator[tuple[int, bytes | None, bool]]:
+def delimited(pieces: Iterator[bytes], separator: bytes, offset: int = 0) -> Iterator[tuple[int, bytes | None, bool]]:
     """What stands between separators: (offset of its first byte, bytes, whether a separator ends it).
 
     Bytes are None where there are more than `MAX_STORY_BYTES`: they are passed over, never held.

@@ -39,9 +39,7 @@ def story_record(text: str, problem: str | None = None, where: str = "") -> Reco
     return Record(story, problem, fields, where if problem else "")
 
 
-def read_text(
-    stream: IO[bytes], name: str, separator: str | None, share: tuple[int, int]
-) -> Iterator[Record]:
+def read_text(stream: IO[bytes], name: str, separator: str | None, share: tuple[int, int]) -> Iterator[Record]:
     """Stories parted by `<|endoftext|>` or, where none stands in the first 4 MiB, by empty lines.
 
     Stories of TinyStories V1 contain empty lines, so `<|endoftext|>` goes before. `share` (i, n): only the records
@@ -54,9 +52,7 @@ def read_text(
         found, source = look_ahead(source, ENDOFTEXT.encode(), _LOOK_AHEAD_BYTES)
         separator = "endoftext" if found else "blank"
     if separator == "blank":
-        records = (
-            _paragraphs(source) if share[0] == 0 else iter(())
-        )  # cannot be shared: the first takes it all
+        records = _paragraphs(source) if share[0] == 0 else iter(())  # cannot be shared: the first takes it all
     else:
         mark = b"\n" if separator == "line" else ENDOFTEXT.encode()
         records = shared(stream, source, mark, share)

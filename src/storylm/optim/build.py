@@ -32,7 +32,11 @@ def _adamw(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
 def _muon(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
     """Muon (Jordan 2024): momentum made orthogonal, for hidden matrices; AdamW for all else."""
     groups = parameter_groups(model, config)
-    hidden = groups.pop("hidden") | {"peak_lr": config.muon_lr, "lr": config.muon_lr, "weight_decay": config.muon_decay}
+    hidden = groups.pop("hidden") | {
+        "peak_lr": config.muon_lr,
+        "lr": config.muon_lr,
+        "weight_decay": config.muon_decay,
+    }
     muon = torch.optim.Muon([hidden], lr=config.muon_lr, momentum=config.muon_momentum, nesterov=True)
     return [muon, _adamw_over(list(groups.values()), config)]
 

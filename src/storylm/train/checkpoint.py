@@ -97,9 +97,7 @@ class Checkpoints:
             if not folder.name.startswith(TEMPORARY):  # an unfinished save is no damage
                 damaged.append(f"{folder.name}: {problem}")
         if damaged:
-            raise CheckpointError(
-                f"no checkpoint in {self.folder} is intact ({'; '.join(damaged)}): start anew"
-            )
+            raise CheckpointError(f"no checkpoint in {self.folder} is intact ({'; '.join(damaged)}): start anew")
         return None
 
     def _candidates(self) -> list[Path]:

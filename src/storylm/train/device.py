@@ -22,7 +22,9 @@ def pick_device(spec: str) -> torch.device:
         raise UsageError(f"train.device={spec!r} is no device: allowed are auto, cpu, cuda, cuda:N, mps") from error
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not present.get(device.type, False):
-        raise SetupError(f"train.device={spec!r}, but this machine or this build of torch has no {device.type}: use auto")
+        raise SetupError(
+            f"train.device={spec!r}, but this machine or this build of torch has no {device.type}: use auto"
+        )
     return device
 
 

@@ -59,7 +59,10 @@ def train(config: RunConfig, out: str | Path | None = None) -> RunResult:
 
 
 def train_run(
-    config: RunConfig, out: Path | None = None, fresh: bool = False, observers: Sequence[Observer] | None = None
+    config: RunConfig,
+    out: Path | None = None,
+    fresh: bool = False,
+    observers: Sequence[Observer] | None = None,
 ) -> RunResult:
     """`train`, for the command line: `fresh` deletes what stands in the folder; `observers` replace the usual ones."""
     folder = out or Path("runs") / config.name
@@ -199,5 +202,7 @@ def _delete_run(folder: Path) -> None:
     if not folder.exists():
         return
     if not (folder / "config.yaml").is_file():
-        raise UsageError(f"--fresh would delete {folder}, which is no run folder (no config.yaml in it): choose another --out")
+        raise UsageError(
+            f"--fresh would delete {folder}, which is no run folder (no config.yaml in it): choose another --out"
+        )
     shutil.rmtree(folder)

@@ -13,9 +13,7 @@ SCHEMA = 1
 
 def seal(folder: Path, step: int) -> None:
     """Write `manifest.json`: schema, step, and size and SHA-256 of every file in `folder`. Written last."""
-    files = {
-        path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())
-    }
+    files = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_bytes(_render({"schema": SCHEMA, "step": step, "files": files}))
 
 

@@ -55,7 +55,12 @@ class Session:
         observers: Observers,
     ):
         self.config, self.learner, self.tokenizer, self.batches = config, learner, tokenizer, batches
-        self.validation, self.clock, self.checkpoints, self.observers = validation, clock, checkpoints, observers
+        self.validation, self.clock, self.checkpoints, self.observers = (
+            validation,
+            clock,
+            checkpoints,
+            observers,
+        )
         self.state = State()
         self.last_evaluation: Likelihood | None = None
         self._evaluation_seconds: float | None = None
@@ -163,7 +168,11 @@ class Session:
         began = time.monotonic()
         self.state.seconds = self._elapsed()
         tensors, optimizer_values = optimizer_tensors(self.learner.optimizers, self.learner.model)
-        values = {"state": asdict(self.state), "optimizers": optimizer_values, "scaler": self.learner.scaler.state_dict()}
+        values = {
+            "state": asdict(self.state),
+            "optimizers": optimizer_values,
+            "scaler": self.learner.scaler.state_dict(),
+        }
         path = self.checkpoints.save(TrainerState(self.state.step, values, tensors), best=best, keep=self._keep())
         self._saved_at = time.monotonic()
         self._pause(began)

@@ -27,9 +27,7 @@ class TrainerState:
 
     def write(self, folder: Path) -> None:
         """Write `trainer_state.safetensors` and `trainer_state.json` into `folder`."""
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}, folder / TENSORS
-        )
+        save_file({name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}, folder / TENSORS)
         text = json.dumps({"step": self.step, "values": self.values}, indent=1)
         (folder / VALUES).write_text(text, encoding="utf-8")
 
@@ -43,9 +41,7 @@ class TrainerState:
             raise CheckpointError(f"the trainer state in {folder} cannot be read: {error}") from error
 
 
-def optimizer_tensors(
-    optimizers: Sequence[Optimizer], model: nn.Module
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def optimizer_tensors(optimizers: Sequence[Optimizer], model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state of `optimizers` as tensors (views, not copies) and JSON, both keyed by parameter name.
 
     Names, not positions, so that a checkpoint survives a new order of layers or parameter groups.
@@ -68,9 +64,7 @@ def optimizer_tensors(
             elif isinstance(value, int | float):
                 numbers.setdefault(name, {})[key] = value
             else:
-                raise CheckpointError(
-                    f"{kinds[name]} keeps a {type(value).__name__} as {key!r}, which cannot be saved"
-                )
+                raise CheckpointError(f"{kinds[name]} keeps a {type(value).__name__} as {key!r}, which cannot be saved")
     return tensors, {"kinds": kinds, "numbers": numbers}
 
 
@@ -84,9 +78,7 @@ def restore_optimizers(
 
     Raises `CheckpointError` where parameters, optimizers or shapes are others than when it was taken.
     """
-    states: dict[str, dict[str, Any]] = {
-        name: dict(values["numbers"].get(name, {})) for name in values["kinds"]
-    }
+    states: dict[str, dict[str, Any]] = {name: dict(values["numbers"].get(name, {})) for name in values["kinds"]}
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition("/")
         if name not in states:
@@ -96,13 +88,9 @@ def restore_optimizers(
         states[name][key] = tensor.clone()
     parameters = {name: (parameter, optimizer) for name, parameter, optimizer in _named(optimizers, model)}
     if unknown := sorted(states.keys() - parameters.keys()):
-        raise CheckpointError(
-            f"the checkpoint is of another model: it has optimizer state for {_some(unknown)}"
-        )
+        raise CheckpointError(f"the checkpoint is of another model: it has optimizer state for {_some(unknown)}")
     if states and (missing := sorted(parameters.keys() - states.keys() - _frozen(model))):
-        raise CheckpointError(
-            f"the checkpoint is of another model: it has no optimizer state for {_some(missing)}"
-        )
+        raise CheckpointError(f"the checkpoint is of another model: it has no optimizer state for {_some(missing)}")
     for name, state in states.items():
         parameter, optimizer = parameters[name]
         _check(name, state, parameter, values["kinds"][name], type(optimizer).__name__)
