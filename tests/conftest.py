@@ -17,9 +17,16 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prepared stories are kept for this session of tests and no longer; nothing of the user's is used."""
+    os.environ["STORYLM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def read_stories(path: Path) -> list[str]:
     """The stories of one xz file, parted by lines of `<|endoftext|>`."""
-    text = lzma.open(path, "rt", encoding="utf-8").read()
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        text = file.read()
     return [story.strip() for story in text.split("<|endoftext|>") if story.strip()]
 
 

@@ -10,7 +10,7 @@ SETTINGS = (
     "model.vocab_size=1024",
     "model.context=256",
     "train.eval_stories=100",
-    "train.eval_every=100",
+    "train.eval_every=50",
     "train.sample_every=0",
 )
 
@@ -25,26 +25,25 @@ def demo(
     from rich.panel import Panel
 
     import storylm
-    from storylm.cli.demo_report import untrained_bits_per_byte
     from storylm.config.load import resolve
     from storylm.data.grammar import entropy
-    from storylm.train.run import train_run
+    from storylm.data.prepare import prepare_cached
+    from storylm.train.run import new_model, train_run
 
     console = Console(highlight=False)
     config = resolve("story-1m", None, [*SETTINGS, f"train.minutes={minutes}", f"train.seed={seed}"]).config
-    before = untrained_bits_per_byte(config)
-    floor = entropy().bits_per_byte
+    prepared = prepare_cached(config)
+    some = prepared.validation_stories()[: config.train.eval_stories]
+    before = storylm.evaluate(new_model(config), prepared.tokenizer, some).bits_per_byte
     result = train_run(config, out, fresh=True)
-    if result.validation is None:
-        raise typer.Exit(result.exit_code)
-    after = result.validation.bits_per_byte
-    model, tokenizer = storylm.load(result.model)
-    story = storylm.generate(model, tokenizer, "", seed=seed, temperature=0.8)[0]
-    console.print(Panel(story, title="a story it tells", expand=False))
-    console.print(
-        f"bits per byte on stories it has not seen: {before:.3f} before, [bold]{after:.3f}[/] after; {floor:.3f} is the"
-    )
-    console.print("entropy of the built-in stories, which no model can beat.")
-    console.print(f"\nplot   {result.folder / 'loss.png'}\nmodel  {result.model}")
-    console.print(f'\nnext   storylm generate {result.model} --prompt "Once upon a time" -n 3')
+    if result.validation is not None:
+        model, tokenizer = storylm.load(result.model)
+        story = storylm.generate(model, tokenizer, "", seed=seed)[0]
+        console.print(Panel(story.strip(), title="a story it tells", width=100))
+        console.print(
+            f"Bits per byte on stories it has not seen: {before:.3f} before, [bold]{result.validation.bits_per_byte:.3f}[/] "
+            f"after {minutes:g} minutes.\nNo model can do better than {entropy().bits_per_byte:.3f}, the entropy of the "
+            f"built-in stories.\n\nplot   {result.folder / 'loss.png'}\nmodel  {result.model}\n"
+            f'next   storylm generate {result.model} --prompt "Once upon a time" --seed 7'
+        )
     raise typer.Exit(result.exit_code)

@@ -191,7 +191,7 @@ def _fillers(slot: str, rows: list[dict[str, str]], references: set[str], childr
 
 def _plot(name: str, slots: str, story: str, tables: dict[str, str], parts: dict[str, str]) -> Plot:
     while used := re.search(r"<(\w+)>", story):
-        story = story.replace(used[0], parts[used[1]].strip())
+        story = story.replace(used[0], parts[used[1]].strip().replace("\n", "\n "))
     story = re.sub(r"(?<=[\[|])\n +|\n +(?=[|\]])", "", story)
     story = re.sub(r"\n +", " ", story)
     lines = []

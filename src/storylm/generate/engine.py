@@ -1,26 +1,17 @@
-"""Telling stories: prompts in, whole stories out, all at once or piece by piece."""
+"""Telling stories: prompts in, whole stories out, all at once or piece by piece.
+
+    generate(model, tokenizer, prompts, ...)            -> list[str]
+    stream(model, tokenizer, prompt, ...)               -> pieces of one story, as they come
+    tell(model, tokenizer, prompts, Sampling(...), ...) -> list[Story], which also say how and why they ended
+"""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from storylm.config.errors import CheckpointError, UsageError
-from storylm.generate.decoder import Decoder
+from storylm.config.errors import UsageError
 from storylm.generate.sampling import Sampling
-from storylm.generate.text import TextStream
+from storylm.generate.telling import Story, Truncate, check_vocabulary, read_prompt, tell_together
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
-
-Truncate = Literal["left"] | None
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One story to be told."""
-
-    prompt: str
-    ids: list[int]
-    seed: int
 
 
 def generate(
@@ -65,21 +56,51 @@ def generate(
         UsageError: a setting outside its range, or a prompt longer than the context.
         CheckpointError: the tokenizer has more tokens than the model.
     """
-    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    stories = tell(
+        model,
+        tokenizer,
+        prompts,
+        Sampling(repetition_penalty, temperature, top_k, top_p, min_p),
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        samples=samples,
+        stop=stop,
+        batch_size=batch_size,
+        truncate=truncate,
+        on_text=on_text,
+    )
+    return [story.text for story in stories]
+
+
+def tell(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompts: str | Sequence[str],
+    sampling: Sampling,
+    *,
+    max_new_tokens: int = 256,
+    seed: int = 0,
+    samples: int = 1,
+    stop: str | Sequence[str] = (),
+    batch_size: int = 32,
+    truncate: Truncate = None,
+    on_text: Callable[[int, str], None] | None = None,
+) -> list[Story]:
+    """What `generate` does, with all that is known of each story besides its text.
+
+    >>> tell(model, tokenizer, "Once", Sampling(temperature=0))[0].ended        # doctest: +SKIP
+    'end'
+    """
     if samples < 1 or batch_size < 1:
         raise UsageError(f"samples={samples} and batch_size={batch_size}: both are 1 or more")
-    rows = [
-        _Row(prompt, _prompt_ids(model, tokenizer, prompt, max_new_tokens, truncate), seed + sample)
-        for prompt in ([prompts] if isinstance(prompts, str) else prompts)
-        for sample in range(samples)
-    ]
-    stories = [row.prompt for row in rows]
-    for first in range(0, len(rows), batch_size):
-        batch = rows[first : first + batch_size]
-        for row, text in _tell(model, tokenizer, batch, sampling, max_new_tokens, _stop_strings(stop)):
-            stories[first + row] += text
+    stories = _stories(model, tokenizer, prompts, max_new_tokens, seed, samples, truncate)
+    stops = _stop_strings(stop)
+    for first in range(0, len(stories), batch_size):
+        batch = stories[first : first + batch_size]
+        numbers = {id(story): first + row for row, story in enumerate(batch)}
+        for story, text in tell_together(model, tokenizer, batch, sampling, max_new_tokens, stops):
             if on_text is not None:
-                on_text(first + row, text)
+                on_text(numbers[id(story)], text)
     return stories
 
 
@@ -104,8 +125,8 @@ def stream(
     the model is in evaluation mode.
     """
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
-    row = _Row(prompt, _prompt_ids(model, tokenizer, prompt, max_new_tokens, truncate), seed)
-    pieces = _tell(model, tokenizer, [row], sampling, max_new_tokens, _stop_strings(stop))
+    stories = _stories(model, tokenizer, prompt, max_new_tokens, seed, 1, truncate)
+    pieces = tell_together(model, tokenizer, stories, sampling, max_new_tokens, _stop_strings(stop))
 
     def prompt_first() -> Iterator[str]:  # a function within, so that errors come before the first piece is asked for
         yield prompt
@@ -115,71 +136,28 @@ def stream(
     return prompt_first()
 
 
-def _tell(
+def _stories(
     model: Transformer,
     tokenizer: Tokenizer,
-    rows: Sequence[_Row],
-    sampling: Sampling,
+    prompts: str | Sequence[str],
     max_new_tokens: int,
-    stop: Sequence[str],
-) -> Iterator[tuple[int, str]]:
-    """(row, new text) as it comes, until every row's story is over."""
-    ends = {tokenizer.start_id, tokenizer.end_id}
-    texts = [TextStream(tokenizer, row.ids, stop) for row in rows]
-    # The token drawn when the context is full is still told: it need not be read again.
-    left = [min(max_new_tokens, model.config.context - len(row.ids) + 1) for row in rows]
-    training = model.training
-    model.eval()
-    try:
-        prompts, seeds = [row.ids for row in rows], [row.seed for row in rows]
-        decoder = Decoder(model, prompts, seeds, sampling, tokenizer.vocab_size, max_new_tokens)
-        while decoder.rows:
-            going_on = []
-            for row, token in decoder.draw():
-                left[row] -= 1
-                text = "" if token in ends else texts[row].add(token)
-                if token in ends or left[row] == 0 or texts[row].stopped:
-                    text += texts[row].finish()
-                else:
-                    going_on.append(row)
-                if text:
-                    yield row, text
-            decoder.advance(going_on)
-    finally:
-        model.train(training)
-
-
-def _prompt_ids(
-    model: Transformer, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, truncate: Truncate
-) -> list[int]:
-    context = model.config.context
+    seed: int,
+    samples: int,
+    truncate: Truncate,
+) -> list[Story]:
+    """The stories to tell, nothing told yet."""
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens={max_new_tokens} is not allowed: it is 1 or more")
     if truncate not in (None, "left"):
         raise UsageError(f"truncate={truncate!r} is not allowed: it is 'left' or None")
     check_vocabulary(model, tokenizer)
-    ids = [tokenizer.start_id, *tokenizer.encode(prompt)]
-    if len(ids) <= context:
-        return ids
-    if truncate is None:
-        raise UsageError(
-            f"prompt is {len(ids)} tokens but the model's context is {context}: shorten it, or pass --truncate left"
-        )
-    # Room for the story as far as that leaves half the context to the prompt.
-    return ids[-max(context - max_new_tokens, (context + 1) // 2) :]
-
-
-def check_vocabulary(model: Transformer, tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer with more tokens than the model; a model may have more (padding of its table).
-
-    Raises:
-        CheckpointError: they do not belong together.
-    """
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens but the model only {model.config.vocab_size}: "
-            "they do not belong together; use the tokenizer the model was trained with"
-        )
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    ids = [read_prompt(model, tokenizer, prompt, max_new_tokens, truncate) for prompt in prompts]
+    return [
+        Story(prompt, seed + sample, prompt_ids)
+        for prompt, prompt_ids in zip(prompts, ids, strict=True)
+        for sample in range(samples)
+    ]
 
 
 def _stop_strings(stop: str | Sequence[str]) -> list[str]:

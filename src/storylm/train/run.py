@@ -15,7 +15,7 @@ from storylm.config.load import apply_overrides, from_yaml, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
 from storylm.data.prepare import Prepared, prepare_cached
-from storylm.evaluate.likelihood import Likelihood
+from storylm.evaluate.likelihood import Likelihood, evaluate
 from storylm.model.store import load, write_model_files
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
@@ -44,7 +44,6 @@ class RunResult:
     seconds: float
     skipped: int
     validation: Likelihood | None
-    best_bits_per_byte: float | None
     exit_code: int = 0
 
 
@@ -100,20 +99,17 @@ def _run(config: RunConfig, folder: Path, extended: bool, observers: Sequence[Ob
     write_text(folder / "config.yaml", to_yaml(config))
     write_manifest(folder, prepared)
 
-    model = Transformer(config.model)
-    model.initialise(torch.Generator().manual_seed(config.train.seed))
+    model = new_model(config)
     checkpoints = Checkpoints(folder / "checkpoints", lambda target: write_model_files(model, tokenizer, target))
     found = checkpoints.latest()
     if found is not None:
         model.load_state_dict(load(found.folder)[0].state_dict())
     model.to(device)
-    precision = pick_precision(config.train.precision, device)
-    learner = Learner(model, config, precision, use_compile(config.train, device))
     batches = _build_batches(config, prepared)
     first_step = found.state.step if found else 0
     session = Session(
         config,
-        learner,
+        Learner(model, config, pick_precision(config.train.precision, device), use_compile(config.train, device)),
         tokenizer,
         batches,
         prepared.validation_stories(),
@@ -128,10 +124,18 @@ def _run(config: RunConfig, folder: Path, extended: bool, observers: Sequence[Ob
             session.state.ended = None
     with StopSignal() as stop:
         try:
-            reason = session.state.ended or session.finish(train_loop(session, stop))
+            reason = session.state.ended or train_loop(session, stop)
+            session.observers.message(_last_words(session, folder, reason))
+            return _result(session, folder, reason, stop)
         finally:
             session.observers.close()
-    return _result(session, folder, reason, stop)
+
+
+def new_model(config: RunConfig) -> Transformer:
+    """The model of a run before its first step, on the CPU."""
+    model = Transformer(config.model)
+    model.initialise(torch.Generator().manual_seed(config.train.seed))
+    return model
 
 
 def _build_batches(config: RunConfig, prepared: Prepared) -> Batches:
@@ -163,20 +167,41 @@ def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
 
 
 def _result(session: Session, folder: Path, reason: str, stop: StopSignal) -> RunResult:
-    state, checkpoints = session.state, folder / "checkpoints"
-    best = checkpoints / "best"
+    state, best = session.state, folder / "checkpoints" / "best"
+    model = best if best.exists() else folder / "checkpoints" / "last"
     return RunResult(
         folder=folder,
-        model=best if best.exists() else checkpoints / "last",
+        model=model,
         reason=reason,
         steps=state.step,
         tokens=state.tokens,
         seconds=state.seconds,
         skipped=state.skipped,
-        validation=session.last_evaluation,
-        best_bits_per_byte=state.best,
+        validation=_judge(session, model) if state.ended and session.validation else None,
         exit_code={"interrupted": stop.exit_code, "diverged": 1}.get(reason, 0),
     )
+
+
+def _judge(session: Session, folder: Path) -> Likelihood:
+    """The figure to report: of the model in `folder`, on every validation story."""
+    if session.best_pass is not None:
+        return session.best_pass
+    model, tokenizer = load(folder)
+    assert tokenizer is not None  # a checkpoint has one
+    return evaluate(model.to(session.learner.model.device), tokenizer, session.validation)
+
+
+def _last_words(session: Session, folder: Path, reason: str) -> str:
+    state = session.state
+    if reason == "interrupted":
+        return f"saved at step {state.step:,}; go on with: storylm train --resume {folder}"
+    if reason == "diverged":
+        return (
+            f"stopped at step {state.step:,}: {state.bad_in_a_row} updates in a row were not finite "
+            f"({state.skipped} in all). The last good checkpoint is in {folder / 'checkpoints'}; "
+            "try a lower optim.lr, a smaller optim.clip or train.precision=fp32"
+        )
+    return f"{reason} at step {state.step:,}"
 
 
 def _saved_config(folder: Path) -> RunConfig | None:

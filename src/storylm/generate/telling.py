@@ -1,0 +1,115 @@
+"""Stories told side by side: from prompts to tokens, and from tokens to whole characters, until each one ends."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from storylm.config.errors import CheckpointError, UsageError
+from storylm.generate.decoder import Decoder
+from storylm.generate.sampling import Sampling
+from storylm.generate.text import TextStream
+from storylm.model.transformer import Transformer
+from storylm.text.tokenizer import Tokenizer
+
+Truncate = Literal["left"] | None
+Ended = Literal["end", "stop", "length", "context"]
+"""Why a story is over: the model ended it, a stop string came, `max_new_tokens` are told, the context is full."""
+
+
+@dataclass
+class Story:
+    """A story being told; with `ended`, told to its end.
+
+    `prompt_ids` is what the model reads before it, and `tokens` how many it drew: the one that ended the story
+    and those of a stop string included, although they leave no text.
+    """
+
+    prompt: str
+    seed: int
+    prompt_ids: list[int] = field(repr=False)
+    told: str = ""
+    tokens: int = 0
+    ended: Ended | None = None
+
+    @property
+    def text(self) -> str:
+        """The prompt and what follows it."""
+        return self.prompt + self.told
+
+
+def tell_together(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    stories: Sequence[Story],
+    sampling: Sampling,
+    max_new_tokens: int,
+    stop: Sequence[str],
+) -> Iterator[tuple[Story, str]]:
+    """(story, its new text) as it comes, until every story is over. The stories grow as they are told."""
+    ends = {tokenizer.start_id, tokenizer.end_id}
+    texts = [TextStream(tokenizer, story.prompt_ids, stop) for story in stories]
+    # The token drawn when the context is full is still told: it need not be read again.
+    room = [model.config.context - len(story.prompt_ids) + 1 for story in stories]
+    training = model.training
+    model.eval()
+    try:
+        prompts, seeds = [story.prompt_ids for story in stories], [story.seed for story in stories]
+        decoder = Decoder(model, prompts, seeds, sampling, tokenizer.vocab_size, max_new_tokens)
+        while decoder.rows:
+            going_on = []
+            for row, token in decoder.draw():
+                story, text = stories[row], ""
+                story.tokens += 1
+                if token in ends:
+                    story.ended = "end"
+                else:
+                    text = texts[row].add(token)
+                    if story.tokens == max_new_tokens:
+                        story.ended = "length"
+                    elif story.tokens == room[row]:
+                        story.ended = "context"
+                if story.ended:
+                    text += texts[row].finish()
+                if texts[row].stopped:
+                    story.ended = "stop"
+                if story.ended is None:
+                    going_on.append(row)
+                story.told += text
+                if text:
+                    yield story, text
+            decoder.advance(going_on)
+    finally:
+        model.train(training)
+
+
+def read_prompt(
+    model: Transformer, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, truncate: Truncate
+) -> list[int]:
+    """The start token and the prompt's tokens, as many as the context holds.
+
+    Raises:
+        UsageError: the prompt is longer than the context and `truncate` is None.
+    """
+    context = model.config.context
+    ids = [tokenizer.start_id, *tokenizer.encode(prompt)]
+    if len(ids) <= context:
+        return ids
+    if truncate is None:
+        raise UsageError(
+            f"prompt is {len(ids)} tokens but the model's context is {context}: shorten it, or pass --truncate left"
+        )
+    # Room for the story as far as that leaves half the context to the prompt.
+    return ids[-max(context - max_new_tokens, (context + 1) // 2) :]
+
+
+def check_vocabulary(model: Transformer, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer with more tokens than the model; a model may have more (padding of its table).
+
+    Raises:
+        CheckpointError: they do not belong together.
+    """
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens but the model only {model.config.vocab_size}: "
+            "they do not belong together; use the tokenizer the model was trained with"
+        )
