@@ -62,7 +62,7 @@ GROUPS: frozenset[str] = frozenset(
 
 
 def suggestion(name: str) -> str:
-    """"; did you mean 'optim.lr'?" for a name that is no setting, searching all groups; "" where none is alike.
+    """ "; did you mean 'optim.lr'?" for a name that is no setting, searching all groups; "" where none is alike.
 
     >>> suggestion("optim.warmup_step"), suggestion("lr")
     ("; did you mean 'optim.warmup_steps'?", "; did you mean 'optim.lr'?")
@@ -72,15 +72,15 @@ def suggestion(name: str) -> str:
         return f"; did you mean '{ELSEWHERE[last]}'?"
 
     def likeness(known: str) -> tuple[float, float]:
-        whole = SequenceMatcher(None, name, known).ratio()
-        return max(whole, SequenceMatcher(None, last, known.rpartition(".")[2]).ratio()), whole
+        alike = SequenceMatcher(None, last, known.rpartition(".")[2]).ratio()
+        return alike, SequenceMatcher(None, name, known).ratio()
 
     best = max(FIELDS, key=likeness)
     return f"; did you mean '{best}'?" if likeness(best)[0] >= _LIKE_ENOUGH else ""
 
 
 def closest(word: str, words: list[str]) -> str:
-    """"; did you mean 'story-1m'?", or "" where none of `words` is alike."""
+    """ "; did you mean 'story-1m'?", or "" where none of `words` is alike."""
     match = get_close_matches(word, words, n=1, cutoff=_LIKE_ENOUGH)
     return f"; did you mean '{match[0]}'?" if match else ""
 

@@ -46,9 +46,8 @@ def story(seed: int, index: int) -> str:
     plot, draws = _start(seed, index)
     fillers: dict[str, Filler] = {}
     words: dict[str, str] = {}
-    for name, slot in plot.slots.items():
-        choices = slot.fillers or fillers[slot.parent].lists[name]
-        fillers[name] = filler = choices.pick(next(draws))
+    for name in plot.slots:
+        fillers[name] = filler = _choices(plot, name, fillers).pick(next(draws))
         words.update(filler.words)
     return "".join([line.pick(draw).template for line, draw in zip(plot.lines, draws, strict=False)]) % words
 
@@ -122,29 +121,25 @@ def _read(plot: Plot, pieces: tuple[str, ...], text: str, state: _State) -> list
         after: list[_State] = []
         for position, fillers, nats in states:
             if i % 2 == 0:
-                options = [(piece, fillers, nats)]
+                if text.startswith(piece, position):
+                    after.append((position + len(piece), fillers, nats))
+                continue
+            slot = slot_of(piece)
+            if slot in fillers:
+                options = [(0.0, fillers[slot])]
             else:
-                slot = slot_of(piece)
-                options = [(now[slot].words[piece], now, more) for now, more in _bound(plot, slot, fillers, nats)]
-            after += [
-                (position + len(word), now, more) for word, now, more in options if text.startswith(word, position)
-            ]
+                options = [(information, filler) for _, information, filler in _choices(plot, slot, fillers)]
+            for information, filler in options:
+                if text.startswith(filler.words[piece], position):
+                    after.append((position + len(filler.words[piece]), fillers | {slot: filler}, nats + information))
         states = after
     return states
 
 
-def _bound(plot: Plot, name: str, fillers: dict[str, Filler], nats: float) -> Iterator[tuple[dict[str, Filler], float]]:
-    """Fillers with one for the slot `name`: the one that it has, or every one that it may have."""
-    if name in fillers:
-        yield fillers, nats
-        return
+def _choices(plot: Plot, name: str, fillers: dict[str, Filler]) -> Weighted[Filler]:
+    """What a slot may hold, given the fillers chosen before it."""
     slot = plot.slots[name]
-    if slot.fillers is None and slot.parent not in fillers:
-        for now, more in _bound(plot, slot.parent, fillers, nats):
-            yield from _bound(plot, name, now, more)
-        return
-    for _, information, filler in slot.fillers or fillers[slot.parent].lists[name]:
-        yield fillers | {name: filler}, nats + information
+    return slot.fillers or fillers[slot.parent].lists[name]
 
 
 def _outcomes(plot: Plot, name: str) -> Iterator[tuple[float, float, Filler]]:

@@ -20,7 +20,7 @@ from functools import cache
 from importlib import resources
 from itertools import accumulate
 from math import lcm, log
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 
@@ -97,6 +97,7 @@ class Plot:
         return len(self.slots) + len(self.lines)
 
 
+@cache
 def slot_of(reference: str) -> str:
     """The slot that a reference speaks of.
 
@@ -148,6 +149,7 @@ def _sentence(text: str) -> Sentence:
     return Sentence(template, tuple(pieces))
 
 
+@cache  # most plots share their parts
 def _line(template: str, start: str) -> Weighted[Sentence]:
     """A sentence's alternatives, each after `start`; an optional sentence that is left out leaves no space."""
     shares = alternatives(template)
@@ -208,15 +210,28 @@ def _plot(name: str, slots: str, story: str, tables: dict[str, str], parts: dict
         children = {child: of.split(".")[1] for child, of in sources.items() if of.startswith(slot + ".")}
         parent = source.split(".")[0] if "." in source else ""
         found[slot] = Slot(None if parent else _fillers(slot, _rows(tables[source]), references, children), parent)
+        assert not parent or _always_before(parent, slot, lines), f"{name}: {slot} before {parent}"
     return Plot(name, found, lines)
+
+
+def _always_before(parent: str, child: str, lines: list[Weighted[Sentence]]) -> bool:
+    """Whether every story has told a slot's filler before it tells what depends on it: reading needs that."""
+    told = [[{slot_of(reference) for reference in sentence.references} for sentence in line.items] for line in lines]
+    first = next(i for i, line in enumerate(told) if any(child in slots for slots in line))
+    return any(all(parent in slots for slots in line) for line in told[:first])
 
 
 @cache
 def plots() -> Weighted[Plot]:
     """The plots of `grammar.yaml`, read once a process."""
     text = resources.files("storylm.data").joinpath("grammar.yaml").read_text(encoding="utf-8")
-    data = yaml.safe_load(text)
+    return read_grammar(yaml.safe_load(text))
+
+
+def read_grammar(data: dict[str, Any]) -> Weighted[Plot]:
+    """The plots of a grammar: its `parts`, `tables`, `slots` of every plot and `plots`."""
     found = []
     for name, plot in data["plots"].items():
-        found.append((_plot(name, plot["slots"], plot["story"], data["tables"], data["parts"]), plot["weight"]))
+        slots = f"{data['slots']} {plot['slots']}"
+        found.append((_plot(name, slots, plot["story"], data["tables"], data["parts"]), plot["weight"]))
     return Weighted(found)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from storylm.config.errors import DataError, UsageError
 from storylm.evaluate.windows import Window, batches, padded, windows
-from storylm.generate.engine import check_vocabulary
+from storylm.generate.telling import check_vocabulary
 from storylm.model.loss import IGNORED, token_nats
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer

@@ -97,10 +97,9 @@ def tell(
     stops = _stop_strings(stop)
     for first in range(0, len(stories), batch_size):
         batch = stories[first : first + batch_size]
-        numbers = {id(story): first + row for row, story in enumerate(batch)}
-        for story, text in tell_together(model, tokenizer, batch, sampling, max_new_tokens, stops):
+        for row, text in tell_together(model, tokenizer, batch, sampling, max_new_tokens, stops):
             if on_text is not None:
-                on_text(numbers[id(story)], text)
+                on_text(first + row, text)
     return stories
 
 

@@ -44,8 +44,8 @@ def tell_together(
     sampling: Sampling,
     max_new_tokens: int,
     stop: Sequence[str],
-) -> Iterator[tuple[Story, str]]:
-    """(story, its new text) as it comes, until every story is over. The stories grow as they are told."""
+) -> Iterator[tuple[int, str]]:
+    """(index of the story, its new text) as it comes, until all are over. The stories grow as they are told."""
     ends = {tokenizer.start_id, tokenizer.end_id}
     texts = [TextStream(tokenizer, story.prompt_ids, stop) for story in stories]
     # The token drawn when the context is full is still told: it need not be read again.
@@ -76,7 +76,7 @@ def tell_together(
                     going_on.append(row)
                 story.told += text
                 if text:
-                    yield story, text
+                    yield row, text
             decoder.advance(going_on)
     finally:
         model.train(training)

@@ -92,7 +92,7 @@ def _write_layer_types(windows: list[int | None]) -> dict[str, Any]:
         "layer_types": kinds,
         "use_sliding_window": _size(windows) is not None,
         "sliding_window": _size(windows),
-        "max_window_layers": (kinds + ["sliding_attention"]).index("sliding_attention"),
+        "max_window_layers": [*kinds, "sliding_attention"].index("sliding_attention"),
     }
 
 

@@ -37,9 +37,9 @@ class EvaluationRecord:
 class Observer:
     """Someone who watches a run. Every method does nothing unless overridden.
 
-    What is told about a step comes before the checkpoint of that step is saved. So a run that goes on from
-    the checkpoint of step s first says `truncate_to(s)`, and what it then tells continues the record as if
-    nothing had happened.
+    What is told about a step comes before the checkpoint of that step is saved. So who writes things down and
+    is built for a run that goes on from step s forgets what is later than s; what is then told continues
+    the record as if nothing had happened.
 
     >>> class Bell(Observer):
     ...     def after_evaluation(self, record):
@@ -47,9 +47,6 @@ class Observer:
     """
 
     essential = False  # True: a run must stop where this one fails, rather than go on unwatched
-
-    def truncate_to(self, step: int) -> None:
-        """Forget what was told about later steps (-1: everything); the run goes on from here."""
 
     def after_step(self, record: StepRecord) -> None:
         """Some steps are done."""

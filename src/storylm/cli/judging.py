@@ -1,0 +1,64 @@
+"""Judging a model by a corpus, with a live line on stderr."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storylm.evaluate.corpus import Corpus
+    from storylm.evaluate.likelihood import Likelihood
+    from storylm.model.transformer import Transformer
+    from storylm.text.tokenizer import Tokenizer
+
+CONVENTION = (
+    "Every token of a story is scored once, from its first, given only the start token; the end token is left out; "
+    "bytes are the text's in UTF-8."
+)
+
+
+def judge(
+    model: "Transformer",
+    tokenizer: "Tokenizer",
+    corpus: "Corpus",
+    batch_size: int = 16,
+    stride: int | None = None,
+    title: str = "judging",
+) -> "Likelihood":
+    """`evaluate` with progress; says afterwards what could not be read, and how fast it went."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from storylm.evaluate.likelihood import evaluate
+
+    console = Console(stderr=True, highlight=False)
+    total = sum(1 for _ in corpus)  # a pass of its own: reading costs little beside scoring, and memory stays bounded
+    began = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("stories  {task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total, speed="")
+
+        def progress(stories: int, tokens: int) -> None:
+            bar.update(task, completed=stories, speed=_speed(stories, tokens, time.perf_counter() - began))
+
+        likelihood = evaluate(model, tokenizer, corpus, batch_size=batch_size, stride=stride, progress=progress)
+    seconds = time.perf_counter() - began
+    print(f"{seconds:.1f} s, {_speed(likelihood.stories, likelihood.tokens, seconds)}", file=sys.stderr)
+    for what, counts in (("left out, unreadable", corpus.unreadable), ("read after a repair", corpus.repaired)):
+        for reason, count in counts.most_common():
+            print(f"{what}: {count:,} x {reason}", file=sys.stderr)
+    if not tokenizer.lossless:
+        print(
+            f"tokenizer {tokenizer.name} does not give every text back: bits per byte are too low where it drops some",
+            file=sys.stderr,
+        )
+    return likelihood
+
+
+def _speed(stories: int, tokens: int, seconds: float) -> str:
+    return f"{stories / seconds:,.0f} stories/s, {tokens / seconds:,.0f} tokens/s"

@@ -1,0 +1,101 @@
+"""Options that several commands share, and what they stand for."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from storylm.model.transformer import Transformer
+    from storylm.text.tokenizer import Tokenizer
+
+MODEL_HELP = "A model folder, a run folder or a Hub id."
+
+Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="How the story begins; may be repeated.")]
+PromptsFile = Annotated[str | None, typer.Option(metavar="FILE", help="Prompts, one a line; - is standard input.")]
+MaxNewTokens = Annotated[int, typer.Option(help="The longest story after the prompt, in tokens.")]
+Temperature = Annotated[float, typer.Option(help="0: the likeliest token always; 1: as the model predicts.")]
+TopK = Annotated[int | None, typer.Option(help="Draw from the K likeliest tokens.")]
+TopP = Annotated[float | None, typer.Option(help="Draw from the likeliest tokens that make up this probability.")]
+MinP = Annotated[float | None, typer.Option(help="Draw from tokens at least this many times as likely as the first.")]
+RepetitionPenalty = Annotated[float, typer.Option(help="Above 1: tokens that came before are less likely.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same story.")]
+Stop = Annotated[list[str] | None, typer.Option(help="Text that ends a story and is left out; may be repeated.")]
+Truncate = Annotated[
+    str | None, typer.Option(metavar="left", help="Drop the beginning of a prompt longer than the context.")
+]
+OtherTokenizer = Annotated[
+    str | None, typer.Option("--tokenizer", help="Instead of the model's own: gpt2, mistral, bytes, a file, a Hub id.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+SplitName = Annotated[
+    str | None, typer.Option("--split", help="train, validation or all (default: validation where there is one).")
+]
+MaxStories = Annotated[int | None, typer.Option(help="Only the first so many stories.")]
+
+
+def also(option: str, *flags: str) -> Any:
+    """A hidden option whose value goes to `option`, unless that is given itself: other programs' names for it."""
+    return typer.Option(*flags, hidden=True, is_eager=True, callback=_gives(option))
+
+
+def _gives(option: str) -> Callable[[typer.Context, Any], Any]:
+    def callback(context: typer.Context, value: Any) -> Any:
+        if value is not None:
+            context.default_map = {**(context.default_map or {}), option: value}
+        return value
+
+    return callback
+
+
+def read_prompts(prompts: list[str] | None, file: str | None) -> list[str]:
+    """The prompts given and those of the file, in this order; where there are none, the empty one: a free start.
+
+    Raises:
+        UsageError: a prompt is not UTF-8.
+        DataError: the file is missing, empty or not UTF-8.
+    """
+    from storylm.config.errors import DataError, UsageError
+
+    given = list(prompts or [])
+    for prompt in given:
+        if any("\ud800" <= character <= "\udfff" for character in prompt):  # what Python makes of other bytes
+            raise UsageError(f"prompt {prompt!r} is not UTF-8")
+    if file is not None:
+        try:
+            data = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
+            lines = data.decode("utf-8-sig").split("\n")
+        except OSError as error:
+            raise DataError(f"cannot read the prompts of {file}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file} is not UTF-8 at byte {error.start}: convert it") from error
+        lines = [line.removesuffix("\r") for line in lines if line.strip()]
+        if not lines:
+            raise DataError(f"{file} has no prompts: write one on each line")
+        given += lines
+    return given or [""]
+
+
+def load_model(source: str, tokenizer: str | None, device: str) -> "tuple[Transformer, Tokenizer]":
+    """The model on its device, ready to use, and its tokenizer or the one named instead.
+
+    Raises:
+        CheckpointError: no such model, it has no tokenizer, or not this one.
+    """
+    from storylm.config.errors import CheckpointError
+    from storylm.generate.telling import check_vocabulary
+    from storylm.model.store import load
+    from storylm.text.tokenizer import Tokenizer
+    from storylm.train.device import pick_device
+
+    place = pick_device(device)
+    model, own = load(source)
+    words = own if tokenizer is None else Tokenizer.load(tokenizer)
+    if words is None:
+        raise CheckpointError(
+            f"{source} has no tokenizer: say which one it was trained with, as in --tokenizer gpt2 or --tokenizer FILE"
+        )
+    check_vocabulary(model, words)
+    return model.to(place).eval(), words

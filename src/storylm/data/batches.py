@@ -1,0 +1,172 @@
+"""Batches as a pure function of (seed, step, rank): nothing to save, nothing to restore, the same on every machine.
+
+An **epoch** shows every token exactly once as a target (but start tokens that are not also end tokens: they are
+always given, never to be predicted). It is a sequence of rows in an order of its own (`data.order`); row after row,
+whatever the step, makes the batches, and the next epoch follows without a gap.
+
+    stories                 one: a b c E   two: d e E          E: the end token, which here is also the start token
+    packed, context 4       E a b c | E d e E                  what the model reads; targets are one token further on
+                            a b c E | d e E a
+    padded                  E a b c     E d e .
+                            a b c E     d e E .
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from storylm.config.errors import DataError
+from storylm.data.order import offset, shuffled
+from storylm.data.shards import TokenSet
+
+# B rows, T tokens in a row
+
+IGNORED = -100  # a target without loss; the default of torch's cross-entropy
+PADDED_LENGTHS = 8  # a compiled model is compiled for each length, and no more often than this by default
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass reads and should predict. All int64, [B, T].
+
+    `targets_BT` is IGNORED where there is no loss. `documents_BT` numbers the stories of a row, which are not to see
+    each other, and `positions_BT` counts from each one's start; both None: positions count from the row's start.
+    """
+
+    tokens_BT: Tensor
+    targets_BT: Tensor
+    positions_BT: Tensor | None = None
+    documents_BT: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        parts = (self.tokens_BT, self.targets_BT, self.positions_BT, self.documents_BT)
+        return Batch(*(part if part is None else part.to(device, non_blocking=True) for part in parts))  # pyright: ignore
+
+
+class _Batches:
+    """The order of rows. A subclass says what is in a row: `rows_per_epoch`, `tokens_per_epoch`, `_rows`."""
+
+    rows_per_epoch: int
+    tokens_per_epoch: int
+
+    def __init__(
+        self,
+        token_set: TokenSet,
+        *,
+        context: int,
+        batch_size: int,
+        accumulation: int = 1,
+        seed: int = 0,
+        separate_stories: bool = False,
+    ):
+        if not token_set.tokens:
+            raise DataError("there are no stories to make batches of")
+        self.token_set, self.context, self.batch_size = token_set, context, batch_size
+        self.accumulation, self.seed, self.separate_stories = accumulation, seed, separate_stories
+        self.start_is_end = token_set.start_id == token_set.end_id
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """On one device; on `ranks` devices it takes that many times fewer."""
+        return self.rows_per_epoch / (self.batch_size * self.accumulation)
+
+    def epoch(self, step: int, ranks: int = 1) -> float:
+        """How often every token was shown before `step`."""
+        return step * ranks / self.steps_per_epoch
+
+    def batch(self, step: int, micro: int = 0, rank: int = 0, ranks: int = 1) -> Batch:
+        """The rows of one forward pass: micro-batch `micro` of step `step` on device `rank` of `ranks`.
+
+        A step takes `batch_size` * `accumulation` * `ranks` rows, the same ones in whatever way that is shared out.
+        """
+        assert 0 <= micro < self.accumulation and 0 <= rank < ranks
+        number = (step * self.accumulation + micro) * ranks + rank
+        rows = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+        epochs, places = np.divmod(rows, self.rows_per_epoch)
+        for epoch in np.unique(epochs).tolist():
+            now = epochs == epoch
+            rows[now] = shuffled(places[now], self.rows_per_epoch, self.seed, epoch)
+        return self._rows(rows, epochs)
+
+    def _rows(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
+        raise NotImplementedError
+
+    def _read(self, firsts: np.ndarray, lengths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [B, width] of tokens and targets: `lengths` targets from `firsts` on, each after its predecessor."""
+        both = np.empty((len(firsts), width + 1), np.int64)
+        for row, first in enumerate(firsts.tolist()):
+            self.token_set.read_into(both[row], first - 1)
+        targets_BT = both[:, 1:].copy()
+        targets_BT[np.arange(width) >= lengths[:, None]] = IGNORED
+        if not self.start_is_end:
+            targets_BT[targets_BT == self.token_set.start_id] = IGNORED
+        return both[:, :-1], targets_BT
+
+
+class PackedBatches(_Batches):
+    """Stories end to end in full rows of `context` targets, cut where a row ends.
+
+    The corpus is a ring; an epoch starts anywhere in it, so that rows are cut elsewhere each time, and its last row
+    is filled up with ignored targets. With `separate_stories`, stories do not see each other and positions count
+    from each one's start. What a row has of a story that the row before cut keeps its positions where the row's
+    `context` has room for them; the rest of a longer story counts from 0, as `evaluate` reads it too.
+    """
+
+    def __init__(self, token_set: TokenSet, **settings):
+        super().__init__(token_set, **settings)
+        self.rows_per_epoch = -(-token_set.tokens // self.context)
+        self.tokens_per_epoch = token_set.tokens - (0 if self.start_is_end else token_set.stories)
+
+    def _rows(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
+        total = self.token_set.tokens
+        offsets = np.array([offset(total, self.seed, epoch) for epoch in epochs.tolist()])
+        firsts = offsets + rows * self.context
+        lengths = np.minimum(self.context, total - rows * self.context)
+        tokens_BT, targets_BT = self._read(firsts, lengths, self.context)
+        tensors = [tokens_BT, targets_BT]
+        if self.separate_stories:
+            tensors += self._stories(firsts)
+        return Batch(*map(torch.from_numpy, tensors))
+
+    def _stories(self, firsts: np.ndarray) -> list[np.ndarray]:
+        """Positions and document numbers, [B, T] each."""
+        # Where an end token is also the start token of what follows, a place belongs to the story of its target.
+        places_BT = firsts[:, None] + np.arange(self.context) - (0 if self.start_is_end else 1)
+        places_BT %= self.token_set.tokens
+        starts = self.token_set.story_starts
+        positions_BT = places_BT - starts[np.searchsorted(starts, places_BT, "right") - 1]
+        documents_BT = np.cumsum(positions_BT == 0, axis=1)
+        cut_BT = documents_BT == 0  # the rest of a story that began in another row
+        too_far_B = (positions_BT * cut_BT).max(axis=1) >= self.context
+        positions_BT -= positions_BT[:, :1] * (cut_BT & too_far_B[:, None])
+        return [positions_BT, documents_BT]
+
+
+class PaddedBatches(_Batches):
+    """One story a row, filled up on the right to the longest of the batch; longer than `context`: several rows.
+
+    Every row but a long story's later ones begins with the start token, whatever `separate_stories` says: stories
+    never meet. Widths are multiples of an eighth of the context.
+    """
+
+    def __init__(self, token_set: TokenSet, **settings):
+        super().__init__(token_set, **settings)
+        self._given = 0 if self.start_is_end else 1  # tokens at a story's start that are no targets
+        lengths = np.diff(token_set.story_starts) - self._given
+        self._first_rows = np.concatenate([[0], np.cumsum(-(-lengths // self.context))])  # 8 bytes a story
+        self.rows_per_epoch = int(self._first_rows[-1])
+        self.tokens_per_epoch = int(lengths.sum())
+        self._width_step = -(-self.context // (16 * PADDED_LENGTHS)) * 16
+
+    def _rows(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
+        stories = np.searchsorted(self._first_rows, rows, "right") - 1
+        starts = self.token_set.story_starts
+        firsts = starts[stories] + self._given + (rows - self._first_rows[stories]) * self.context
+        lengths = np.minimum(self.context, starts[stories + 1] - firsts)
+        width = min(self.context, -(-int(lengths.max()) // self._width_step) * self._width_step)
+        tokens_BT, targets_BT = self._read(firsts, lengths, width)
+        tokens_BT[np.arange(width) >= lengths[:, None]] = self.token_set.end_id
+        return Batch(torch.from_numpy(np.ascontiguousarray(tokens_BT)), torch.from_numpy(targets_BT))

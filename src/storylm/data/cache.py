@@ -1,0 +1,38 @@
+"""Where prepared stories are kept for the next run, and how two runs at once keep out of each other's way."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = ".lock"
+
+
+def cache_folder() -> Path:
+    """`STORYLM_CACHE`, or `.cache/storylm` in the home folder. Whatever is in it may be deleted."""
+    given = os.environ.get("STORYLM_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "storylm"
+
+
+@contextmanager
+def locked(folder: Path, waiting: str = "") -> Iterator[None]:
+    """Only one process at a time is in here for `folder`. A crash leaves no lock behind.
+
+    `waiting` is printed on stderr if another process is.
+    """
+    import sys
+
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting:
+            print(waiting, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

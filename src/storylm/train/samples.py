@@ -1,0 +1,31 @@
+"""samples.md: the stories that the model told on the way."""
+
+import re
+from collections.abc import Iterable
+
+from storylm.train.journal import Entry, Journal
+
+# Every line of a story is quoted, so that no story can look like a heading.
+SECTION = re.compile(r"^## Step ([\d,]+)\n\n(?:>[^\n]*\n)+\n", re.MULTILINE)
+
+
+class SamplesFile(Journal):
+    """Writes each story as a section of a Markdown file, quoted.
+
+        ## Step 500
+
+        > Once upon a time, there was a little girl named Lily.
+    """
+
+    header = "# Samples\n\n"
+
+    def after_sample(self, step: int, text: str) -> None:
+        """Write a section."""
+        quoted = "".join(f"> {line}".rstrip(" ") + "\n" for line in text.split("\n"))
+        section = f"## Step {step:,}\n\n{quoted}\n"
+        self.write(Entry(step, section, section))
+
+    def entries(self, text: str) -> Iterable[Entry]:
+        """Every section that is whole."""
+        for match in SECTION.finditer(text):
+            yield Entry(int(match[1].replace(",", "")), match[0], match[0])
