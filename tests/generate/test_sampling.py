@@ -26,7 +26,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_the_mass(logits, p):
     if kept.sum() > 1 and p < 1:
         assert mass - probabilities[kept].min() < p + 1e-5
     if not kept.all():
-        assert probabilities[kept].min() >= probabilities[~kept].max()
+        assert probabilities[kept].min() >= probabilities[~kept].max() * (1 - 1e-6)  # equal in fp32
 
 
 @given(SCORES, SHARE)

@@ -4,8 +4,10 @@ import torch
 
 from storylm.config.model import ModelConfig
 from storylm.model.transformer import Transformer
+from storylm.text.tokenizer import Tokenizer
 
 LENGTH = 33  # longer than every window below
+TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}
 ENLARGED = 8.0  # at default size a wrong RoPE base or attention scale hides in the noise
 
 ZOO: dict[str, ModelConfig] = {
@@ -34,7 +36,6 @@ ZOO: dict[str, ModelConfig] = {
         layers=2,
         width=24,
         heads=3,
-        attention_scale=1.0,
         activation="relu",
         norm_eps=1e-3,
         tied=False,
@@ -124,6 +125,13 @@ def random_model(config: ModelConfig, scale: float = 1.0, seed: int = 0) -> Tran
             spread = 0.1 if parameter.ndim == 1 else 0.02 * scale
             parameter.normal_(centre, spread, generator=generator)
     return model
+
+
+def tokenizer_model(family: str, tokenizer: Tokenizer) -> Transformer:
+    """The smallest model to stand beside a tokenizer."""
+    return random_model(
+        ModelConfig(family=family, vocab_size=tokenizer.vocab_size, width=8, layers=2, heads=2, context=LENGTH)
+    )
 
 
 def random_tokens(config: ModelConfig, rows: int = 2) -> torch.Tensor:

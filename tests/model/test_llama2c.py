@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model.numpy_llama import NumpyLlama, read_pieces, tell
 
 import storylm
+from model.numpy_llama import NumpyLlama, read_pieces, tell
 from storylm.config.errors import CheckpointError
 from storylm.config.model import ModelConfig
 from storylm.model.llama2c import read_llama2c
@@ -82,10 +82,10 @@ def write_bin(path: Path, version: int, tied: bool) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     weights = {name: rng.normal(size=shape).astype("<f4") for name, shape in names.items()}
     if version == 0:
-        order = "tok norm1 wq wk wv wo norm2 w1 w2 w3 norm angles".split()
+        order = ["tok", "norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3", "norm", "angles"]
         header = struct.pack("<7i", D, F, L, H, G, V if tied else -V, T)
     else:
-        order = "norm1 norm2 norm tok wq wk wv wo w1 w2 w3".split()
+        order = ["norm1", "norm2", "norm", "tok", "wq", "wk", "wv", "wo", "w1", "w2", "w3"]
         header = struct.pack("<4si7iB", b"24ka", version, D, F, L, H, G, V, T, tied).ljust(256, b"\0")
     order += [] if tied else ["head"]
     path.write_bytes(header + b"".join(weights[name].tobytes() for name in order))

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from model.model_zoo import ENLARGED, ZOO, random_model, random_tokens, same_weights
 
+import storylm
+from model.conftest import TEXTS
+from model.model_zoo import ENLARGED, TOLERANCE, ZOO, random_model, random_tokens, same_weights, tokenizer_model
 from storylm.model.store import load, save
-
-TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +72,37 @@ def test_a_bare_body_and_its_defaults_load(name: str, tmp_path: Path, transforme
     tokens = random_tokens(model.config)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), theirs(tokens).logits, **TOLERANCE)
+
+
+def test_auto_tokenizer_cuts_text_as_ours_does(tokenizers: Any, tmp_path: Path, transformers: Any) -> None:
+    for name, (family, tokenizer) in tokenizers.items():
+        save(tokenizer_model(family, tokenizer), tokenizer, tmp_path / name)
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
+        for text in TEXTS:
+            ids = theirs(text, add_special_tokens=False)["input_ids"]
+            assert ids == tokenizer.encode(text), (name, text)
+            assert theirs.decode(ids) == tokenizer.decode(ids), (name, text)
+        assert (theirs.bos_token_id, theirs.eos_token_id) == (tokenizer.start_id, tokenizer.end_id), name
+        theirs.save_pretrained(tmp_path / f"{name}-again")
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name).save_pretrained(tmp_path / f"{name}-again")
+        _, again = load(tmp_path / f"{name}-again")
+        assert again is not None
+        assert (again.start_id, again.end_id) == (tokenizer.start_id, tokenizer.end_id), name
+        assert [again.encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS], name
+
+
+def test_a_story_ends_where_it_should_in_transformers(tokenizers: Any, tmp_path: Path, transformers: Any) -> None:
+    """generation_config.json names the end of a story, and what a batch is filled up with."""
+    tokenizer = tokenizers["own-qwen3"][1]
+    model = tokenizer_model("qwen3", tokenizer)
+    save(model, tokenizer, tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    settings = theirs.generation_config
+    assert settings.eos_token_id == settings.pad_token_id == tokenizer.end_id
+    prompt = torch.tensor([[tokenizer.start_id, *tokenizer.encode("Once upon a time")]])
+    told = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=12)
+    ours = storylm.generate(model, tokenizer, "Once upon a time", temperature=0, max_new_tokens=12)
+    assert tokenizer.decode(told[0].tolist()) == ours[0]
 
 
 def test_a_window_off_by_one_would_be_seen() -> None:

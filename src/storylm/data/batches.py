@@ -35,10 +35,10 @@ class Batch:
     each other, and `positions_BT` counts from each one's start; both None: positions count from the row's start.
     """
 
-    tokens_BT: Tensor
-    targets_BT: Tensor
-    positions_BT: Tensor | None = None
-    documents_BT: Tensor | None = None
+    tokens_BT: Tensor  # noqa: N815 - shapes are capitals
+    targets_BT: Tensor  # noqa: N815
+    positions_BT: Tensor | None = None  # noqa: N815
+    documents_BT: Tensor | None = None  # noqa: N815
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -82,7 +82,8 @@ class _Batches:
 
         A step takes `batch_size` * `accumulation` * `ranks` rows, the same ones in whatever way that is shared out.
         """
-        assert 0 <= micro < self.accumulation and 0 <= rank < ranks
+        assert 0 <= micro < self.accumulation, "no such micro-batch"
+        assert 0 <= rank < ranks, "no such rank"
         number = (step * self.accumulation + micro) * ranks + rank
         rows = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
         epochs, places = np.divmod(rows, self.rows_per_epoch)

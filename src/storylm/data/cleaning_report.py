@@ -1,4 +1,4 @@
-"""`CleaningReport`: what cleaning did, rule by rule, with a few examples. Reports of parts add up to that of the whole."""
+"""`CleaningReport`: what cleaning did, rule by rule, with examples. Reports of parts add up to that of the whole."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -4,7 +4,6 @@ stories.parquet   stories.jsonl   stories.json   stories.txt, each also .gz, .xz
 """
 
 import io
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +14,13 @@ from typing import IO
 from storylm.data.json_records import read_json, read_json_lines
 from storylm.data.parquet import read_parquet
 from storylm.data.records import Record
-from storylm.data.streams import DAMAGE, DECOMPRESSORS, DamagedFileError, open_file
+from storylm.data.streams import DAMAGE, DECOMPRESSORS, DamagedFileError, chunks, open_file
 from storylm.data.text_records import read_text
 
 FORMATS = (".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".tar")
 DAMAGED = "file is cut or damaged"
+MAX_UNPACKED_BYTES = 4 * 2**30
+"""Of a compressed parquet file, which has to be unpacked to disk: parquet is compressed by itself."""
 _SHORT = {".tgz": ".tar.gz", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
 
 
@@ -90,6 +91,7 @@ def _read_archive(stream: IO[bytes], name: str, reading: Reading) -> Iterator[Re
     try:
         archive = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - `stream` is closed by its opener
         for member in archive:
+            archive.members = []  # pyright: ignore - else the headers of all members stay in memory
             reported = False
             where = f"{name}: {member.name}"
             if member.isdir():
@@ -116,9 +118,12 @@ def _seekable(stream: IO[bytes]) -> IO[bytes]:
         return stream
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
-        shutil.copyfileobj(stream, file)
-    except DAMAGE as error:
+        for chunk in chunks(stream):
+            if file.tell() > MAX_UNPACKED_BYTES:
+                raise DamagedFileError(f"unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB: unpack it beforehand")
+            file.write(chunk)
+    except BaseException:
         file.close()
-        raise DamagedFileError(str(error) or type(error).__name__) from error
+        raise
     file.seek(0)
     return file

@@ -11,17 +11,18 @@ its probability is concerned. Words and plots are in `grammar.yaml`, its notatio
 No story is the beginning of another, so a story's end is certain and an end token adds nothing to the entropy.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import shake_128
 from itertools import count as count_from
-from math import exp, inf, log
+from math import exp, log
 from struct import unpack
+from typing import Any
 
 from storylm.config.errors import DataError
-from storylm.data.grammar_parser import Filler, Plot, Weighted, plots, slot_of
+from storylm.data.grammar_parser import Filler, Plot, Sentence, Weighted, plots, slot_of
 
 
 @dataclass(frozen=True)
@@ -100,40 +101,45 @@ def _start(seed: int, index: int) -> tuple[Plot, Iterator[int]]:
 
 # How far a text was read, the fillers that it showed, and the nats of the choices so far.
 _State = tuple[int, dict[str, Filler], float]
+_END = ""
 
 
 def _readings(plot: Plot, text: str) -> list[float]:
     states: list[_State] = [(0, {}, 0.0)]
     for line in plot.lines:
-        after: list[_State] = []
-        for position, fillers, nats in states:
-            for _, information, sentence in line:
-                if text.startswith(sentence.pieces[0], position):
-                    after += _read(plot, sentence.pieces, text, (position, fillers, nats + information))
-        states = after
+        states = [after for state in states for after in _read(plot, _tree(line), text, state)]
     return [nats for position, _, nats in states if position == len(text)]
 
 
-def _read(plot: Plot, pieces: tuple[str, ...], text: str, state: _State) -> list[_State]:
-    """All ways to read one sentence at `state`: a slot's first mention may be any filler with fitting words."""
-    states = [state]
-    for i, piece in enumerate(pieces):
-        after: list[_State] = []
-        for position, fillers, nats in states:
-            if i % 2 == 0:
-                if text.startswith(piece, position):
-                    after.append((position + len(piece), fillers, nats))
-                continue
-            slot = slot_of(piece)
-            if slot in fillers:
-                options = [(0.0, fillers[slot])]
-            else:
-                options = [(information, filler) for _, information, filler in _choices(plot, slot, fillers)]
-            for information, filler in options:
-                if text.startswith(filler.words[piece], position):
-                    after.append((position + len(filler.words[piece]), fillers | {slot: filler}, nats + information))
-        states = after
-    return states
+@cache
+def _tree(line: Weighted[Sentence]) -> dict[str, Any]:
+    """A line's alternatives, piece by piece: `_END` after the last one, with the alternative's nats."""
+    root: dict[str, Any] = {}
+    for _, information, sentence in line:
+        node = root
+        for piece in sentence.pieces:
+            node = node.setdefault(piece, {})
+        node[_END] = information
+    return root
+
+
+def _read(plot: Plot, node: dict[str, Any], text: str, state: _State, literal: bool = True) -> Iterator[_State]:
+    """All ways to read on from `node` of a line: a slot's first mention may be any filler with fitting words."""
+    position, fillers, nats = state
+    for piece, after in node.items():
+        if literal:
+            words = [(piece, fillers, 0.0)]
+        elif piece == _END:
+            yield position, fillers, nats + after
+            continue
+        elif (slot := slot_of(piece)) in fillers:
+            words = [(fillers[slot].words[piece], fillers, 0.0)]
+        else:
+            choices = _choices(plot, slot, fillers)
+            words = [(filler.words[piece], fillers | {slot: filler}, more) for _, more, filler in choices]
+        for word, now, more in words:
+            if text.startswith(word, position):
+                yield from _read(plot, after, text, (position + len(word), now, nats + more), not literal)
 
 
 def _choices(plot: Plot, name: str, fillers: dict[str, Filler]) -> Weighted[Filler]:
@@ -157,13 +163,13 @@ def _measure(plot: Plot) -> Entropy:
     """Expected nats and bytes of a plot. A slot counts as far as it is mentioned."""
     nats = size = 0.0
     unmentioned = dict.fromkeys(plot.slots, 1.0)
-    lengths: Counter[str] = Counter()  # expected bytes of each reference
+    lengths: defaultdict[str, float] = defaultdict(float)  # expected bytes of each reference
     for name in plot.slots:
         for p, _, filler in _outcomes(plot, name):
             for reference, word in filler.words.items():
                 lengths[reference] += p * len(word.encode())
     for line in plot.lines:
-        mentioned: Counter[str] = Counter()
+        mentioned: defaultdict[str, float] = defaultdict(float)
         for p, information, sentence in line:
             nats += p * information
             size += p * sum(len(literal.encode()) for literal in sentence.literals)

@@ -136,6 +136,8 @@ def _options(tokens: Iterator[str]) -> dict[str, Fraction]:
             if list(texts) == [""] and (prefix := re.match(r"(\d+)\*", token)):
                 weight, token = int(prefix[1]), token[prefix.end() :]
             texts = {text + token: p for text, p in texts.items()}
+    else:
+        raise AssertionError("a bracket is not closed")
     total, found = sum(weight for weight, _ in options), {}
     for weight, texts in options:
         for text, p in texts.items():
@@ -203,7 +205,7 @@ def _plot(name: str, slots: str, story: str, tables: dict[str, str], parts: dict
             lines.append(_line(template, start))
             start = " "
     references = {reference for line in lines for sentence in line.items for reference in sentence.references}
-    sources = dict(slot.split("=") if "=" in slot else (slot, slot) for slot in slots.split())
+    sources = {slot.split("=")[0]: slot.split("=")[-1] for slot in slots.split()}
     assert set(sources) == {slot_of(reference) for reference in references}, f"slots of {name} not as used"
     found = {}
     for slot, source in sources.items():

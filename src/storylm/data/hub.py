@@ -12,7 +12,7 @@ from storylm.config.errors import DataError, SetupError
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a dataset at one commit. `content` is its hash as the Hub states it (SHA-256, or git's for small ones)."""
+    """A file of a dataset at one commit. `content`: its hash as the Hub states it, SHA-256 or (small files) git's."""
 
     repo: str
     commit: str

@@ -51,7 +51,7 @@ def read_parquet(
                     if row >= first and (stop is None or row < stop):
                         yield _row(value, column, f"{name}, row {row}")
                     row += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamagedFileError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 

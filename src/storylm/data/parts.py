@@ -1,14 +1,73 @@
-"""Parts: what one process reads, of a file or of the grammar."""
+"""`Source`: a corpus, its splits, and their parts: what one process reads, of a file or of the grammar."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
 from storylm.config.errors import DataError
 from storylm.data.formats import Reading, read_records
 from storylm.data.hub import HubFile
 from storylm.data.records import Record
+
+
+class Part(Protocol):
+    """An independent piece of a split: what one process reads. Picklable, streams in bounded memory."""
+
+    @property
+    def key(self) -> str:
+        """Changes when what is read changes: path, size and time of a file, hash of a Hub's file, seed."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """Bytes as stored; None where there is no telling."""
+        ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus: its name, and the parts of each split in order."""
+
+    name: str
+    by_split: dict[str, tuple[Part, ...]]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """`train`, `validation`, `test`: those there are. A single file is `train`."""
+        return tuple(self.by_split)
+
+    def parts(self, split: str) -> list[Part]:
+        """The split's independent pieces, in order.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        if split not in self.by_split:
+            raise DataError(f"{self.name} has no split {split!r}: it has {', '.join(self.splits)}")
+        return list(self.by_split[split])
+
+    def bytes(self, split: str) -> int | None:
+        """The split's size as stored, for progress; None where there is no telling."""
+        sizes = [part.size for part in self.parts(split)]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    def stories(self, split: str) -> Iterator[Record]:
+        """The split's records, part after part.
+
+        Raises:
+            DataError: the split has not a single record.
+        """
+        empty = True
+        for part in self.parts(split):
+            for record in part:
+                empty = False
+                yield record
+        if empty:
+            raise DataError(f"{self.name} has no stories in its {split} split")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """`Prepared`: a folder of tokenized stories, ready to train on.
 
-    manifest.json       written last: what was prepared, from what and how; sizes and SHA-256 of all other files
-    cleaning.json       what cleaning did, for train and validation
-    tokenizer/          tokenizer.json, tokenizer_config.json
-    train/*.tokens      shards (`data.shards`)
-    validation/*.tokens
-    validation.jsonl    the cleaned validation stories as text, for bits per byte
+manifest.json       written last: what was prepared, from what and how; sizes and SHA-256 of all other files
+cleaning.json       what cleaning did, for train and validation
+tokenizer/          tokenizer.json, tokenizer_config.json
+train/*.tokens      shards (`data.shards`)
+validation/*.tokens
+validation.jsonl    the cleaned validation stories as text, for bits per byte
 """
 
 import json
@@ -21,7 +21,7 @@ from storylm.text.tokenizer import Tokenizer
 
 KIND = "prepared stories"
 VERSION = 1
-MANIFEST, CLEANING, TOKENIZER, VALIDATION = "manifest.json", "cleaning.json", "tokenizer", "validation.jsonl"
+MANIFEST, CLEANING, TOKENIZER, VALIDATION_TEXT = "manifest.json", "cleaning.json", "tokenizer", "validation.jsonl"
 SPLITS = ("train", "validation")
 
 
@@ -94,7 +94,7 @@ class Prepared:
 
     def validation_stories(self) -> list[str]:
         """The cleaned validation stories as text."""
-        with open(self.folder / VALIDATION, encoding="utf-8") as file:
+        with open(self.folder / VALIDATION_TEXT, encoding="utf-8") as file:
             return [json.loads(line)["text"] for line in file]
 
     def report(self, split: str) -> CleaningReport:

@@ -77,7 +77,8 @@ def write_shard(
         file.write(bytes(HEADER_BYTES))
         for story in stories:
             ids = np.asarray(story)
-            assert ids.size and ids.min() >= 0 and ids.max() < vocab_size, "a story without tokens, or unknown ids"
+            assert ids.size, "a story without tokens"
+            assert 0 <= ids.min() <= ids.max() < vocab_size, "ids outside the vocabulary"
             file.write(ids.astype(np.dtype(dtype).newbyteorder("<")).tobytes())
             offsets.append(offsets[-1] + len(ids))
         header = Header(VERSION, dtype, offsets[-1], len(offsets) - 1, vocab_size, start_id, end_id, tokenizer)
@@ -135,7 +136,9 @@ def _read_header(path: Path) -> Header:
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} is damaged: its header cannot be read; {_AGAIN}") from error
     if header is None:
-        raise DataError(f"{path} is of format {version}, this storylm reads format {VERSION}: prepare the stories again")
+        raise DataError(
+            f"{path} is of format {version}, this storylm reads format {VERSION}: prepare the stories again"
+        )
     if header.dtype not in ("uint16", "uint32") or min(header.tokens, header.stories) < 1:
         raise DataError(f"{path} is damaged: its header cannot be right; {_AGAIN}")
     if size != header.file_bytes:
@@ -163,7 +166,9 @@ class TokenSet:
     @cached_property
     def story_starts(self) -> np.ndarray:
         """Where each story starts, and at last where the last one ends: 8 bytes a story in memory."""
-        parts = [shard.offsets[:-1].astype(np.int64) + start for shard, start in zip(self.shards, self._starts[:-1])]
+        parts = [
+            shard.offsets[:-1].astype(np.int64) + start for shard, start in zip(self.shards, self._starts, strict=False)
+        ]
         return np.concatenate([*parts, [self.tokens]])
 
     def window(self, start: int, length: int) -> np.ndarray:

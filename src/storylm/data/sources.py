@@ -11,20 +11,17 @@ and after a `?` how to read it: `?column=body`, `?separator=blank` (or endoftext
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import parse_qsl
 
 from storylm.config.errors import DataError, UsageError
 from storylm.data import hub
 from storylm.data.corpora import CORPORA
 from storylm.data.formats import FORMATS, Reading, can_split, format_of
-from storylm.data.parts import FilePart, GrammarPart, LocalFile
-from storylm.data.records import Record
+from storylm.data.parts import FilePart, GrammarPart, LocalFile, Part, Source
 from storylm.data.text_records import SEPARATORS
 
 PIECE_BYTES = 64 * 2**20
@@ -38,64 +35,6 @@ _SPLITS = {"train": "train", "training": "train", "test": "test"} | dict.fromkey
     ("valid", "validation", "val", "dev"), "validation"
 )
 _NOT_STORIES = {"readme", "license", "licence", "notice", "requirements", "dataset_infos"}
-
-
-class Part(Protocol):
-    """An independent piece of a split: what one process reads. Picklable, streams in bounded memory."""
-
-    @property
-    def key(self) -> str:
-        """Changes when what is read changes: path, size and time of a file, hash of a Hub's file, seed."""
-        ...
-
-    @property
-    def size(self) -> int | None:
-        """Bytes as stored; None where there is no telling."""
-        ...
-
-    def __iter__(self) -> Iterator[Record]: ...
-
-
-@dataclass(frozen=True)
-class Source:
-    """A corpus: its name, and the parts of each split in order."""
-
-    name: str
-    by_split: dict[str, tuple[Part, ...]]
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """`train`, `validation`, `test`: those there are. A single file is `train`."""
-        return tuple(self.by_split)
-
-    def parts(self, split: str) -> list[Part]:
-        """The split's independent pieces, in order.
-
-        Raises:
-            DataError: there is no such split.
-        """
-        if split not in self.by_split:
-            raise DataError(f"{self.name} has no split {split!r}: it has {', '.join(self.splits)}")
-        return list(self.by_split[split])
-
-    def bytes(self, split: str) -> int | None:
-        """The split's size as stored, for progress; None where there is no telling."""
-        sizes = [part.size for part in self.parts(split)]
-        return None if None in sizes else sum(size or 0 for size in sizes)
-
-    def stories(self, split: str) -> Iterator[Record]:
-        """The split's records, part after part.
-
-        Raises:
-            DataError: the split has not a single record.
-        """
-        empty = True
-        for part in self.parts(split):
-            for record in part:
-                empty = False
-                yield record
-        if empty:
-            raise DataError(f"{self.name} has no stories in its {split} split")
 
 
 def open_source(spec: str) -> Source:

@@ -109,7 +109,7 @@ def delimited(pieces: Iterator[bytes], separator: bytes, offset: int = 0) -> Ite
 
 
 def _split_after(held: bytes, piece: bytes, separator: bytes) -> list[bytes]:
-    seam = held[len(held) - len(separator) + 1 :] if len(held) >= len(separator) else held
+    seam = held[max(0, len(held) - len(separator) + 1) :]
     if separator not in seam + piece:
         return [held + piece]
     return (held + piece).split(separator)

@@ -5,7 +5,7 @@ from storylm.config.model import ModelConfig
 _NORM_ROWS = {"layernorm": 2, "rmsnorm": 1}  # gain and bias, or gain alone
 _STATE_BYTES = {"adamw": 8, "muon": 4}  # fp32 moments of one weight: two, or one
 _COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-_LOSS_CHUNK = 2**24  # logits that exist at once (model.loss)
+LOSS_CHUNK = 2**24  # how many logits exist at once in model.loss
 
 
 def parameters(config: ModelConfig) -> int:
@@ -43,23 +43,45 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> int:
     return round(6 * weights + 12 * query_width * seen)
 
 
-def training_bytes(config: ModelConfig, batch: int, context: int, precision: str, optimizer: str) -> int:
-    """Memory to train on `batch` rows of `context` tokens: an estimate, without Python and torch themselves.
+def training_bytes(
+    config: ModelConfig, batch: int, context: int, precision: str, optimizer: str, device: str = "cpu"
+) -> int:
+    """Peak memory of training on `batch` rows of `context` tokens, without what Python and torch themselves take.
 
-    Weights and gradients in fp32, the optimizer's moments (AdamW two, Muon one for hidden matrices), a
-    copy of the matrices in `precision` where it is not fp32; what a forward pass keeps for the backward
-    pass; and the loss's one chunk of logits. `precision` is "fp32", "bf16" or "fp16", and "auto" counts as
-    bf16. Uncompiled; compiling keeps about a third less of each layer.
+    An estimate for uncompiled training (compiled it is less), the sum of
+
+    - weights and gradients in fp32, and the optimizer's moments: two, or one for Muon's matrices;
+    - a copy of the matrices in `precision` ("fp32", "bf16" or "fp16"), where that is not fp32;
+    - what each layer keeps for the backward pass (`_kept_per_token`);
+    - one chunk of logits, since all of them never exist at once (`model.loss`).
     """
-    compute = _COMPUTE_BYTES.get(precision, 2)
-    count = parameters(config)
-    hidden = config.layers * _block_matrices(config)
-    state = _STATE_BYTES[optimizer] * hidden + _STATE_BYTES["adamw"] * (count - hidden)
+    compute = _COMPUTE_BYTES[precision]
+    total, hidden = parameters(config), config.layers * _block_matrices(config)
+    state = _STATE_BYTES[optimizer] * hidden + _STATE_BYTES["adamw"] * (total - hidden)
     copies = 0 if compute == 4 else compute * (hidden + config.vocab_size * config.width)
-    kept = batch * context * (config.layers * _kept_per_token(config, compute) + 3 * 4 * config.width)
-    rows = min(batch * context, max(256, _LOSS_CHUNK // config.vocab_size))
-    logits = rows * config.vocab_size * (2 * compute + 3 * 4)
-    return 4 * count + 4 * count + state + copies + kept + logits
+    layer = _kept_per_token(config, context, compute, device)
+    kept = batch * context * (config.layers * layer + 12 * config.width)  # 12: around the last norm, fp32
+    rows = min(batch * context, max(256, LOSS_CHUNK // config.vocab_size))
+    logits = rows * config.vocab_size * (2 * compute + 12)  # logits and gradient; softmax in fp32, in three steps
+    return 8 * total + state + copies + kept + logits
+
+
+def _kept_per_token(config: ModelConfig, context: int, compute: int, device: str) -> int:
+    """Bytes that one layer keeps of one token for the backward pass, as autograd was seen to."""
+    width, query_width, key_width = config.width, config.heads * config.head_dim, config.kv_heads * config.head_dim
+    kept = 8 * width  # the stream at both norms, fp32
+    # What the projections read: in fp32 shared by those of one norm, under autocast a copy for each of them.
+    kept += 8 * width if compute == 4 else compute * width * (4 + config.gated)
+    kept += compute * (query_width + 2 * key_width)
+    kept += compute * query_width * (2 if config.positions == "rotary" else 1)  # attention's result; laid out anew
+    kept += compute * config.ff_width * (4 if config.gated else 2)
+    kept += 8 * width if config.norm == "rmsnorm" else 0
+    kept += 8 * (query_width + key_width) if config.qk_norm else 0
+    if config.dropout:
+        kept += 8 * width
+        # Only GPUs have fused attention with dropout; the CPU keeps weights, noise and product of all heads.
+        kept += 12 * config.heads * context if device == "cpu" else 0
+    return kept
 
 
 def _block_matrices(config: ModelConfig) -> int:

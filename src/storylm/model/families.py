@@ -1,106 +1,19 @@
 """config.json: a `ModelConfig` as the native classes of transformers state it, and back.
 
-Everything particular to a family stands in the table `CLASSES`; a setting without a row there is what
-`config.model.FAMILIES` says it is in that family. Whatever a family cannot express comes out of reading
+Everything particular to a family stands in the table `family_classes.CLASSES`; a setting without a row there
+is what `config.model.FAMILIES` says it is in that family. Whatever a family cannot express comes out of reading
 back what was written: a difference that transformers would not notice goes into a block of our own, any
 other is refused.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.model import ModelConfig
-from storylm.model.family_windows import WINDOWS, WindowStyle
+from storylm.model.family_classes import CLASSES, REQUIRED, TransformersClass
 from storylm.text.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class TransformersClass:
-    """How one class of transformers says what a `ModelConfig` says.
-
-    keys: our setting -> the key with the same meaning. Two settings may share a key: then they must agree.
-    absent: what the class takes a missing key to be, where that is not our family's default.
-    dropouts: keys that all hold our one rate.
-    """
-
-    architecture: str
-    keys: dict[str, str]
-    dropouts: tuple[str, ...] = ("attention_dropout",)
-    absent: dict[str, Any] = field(default_factory=dict)
-    windows: WindowStyle = WINDOWS["none"]
-    heads_divide_width: bool = False  # refuses a head_dim for which heads do not divide the width
-
-
-_ROTARY = {
-    "vocab_size": "vocab_size",
-    "context": "max_position_embeddings",
-    "layers": "num_hidden_layers",
-    "width": "hidden_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "ff_width": "intermediate_size",
-    "rope_theta": "rope_theta",
-    "norm_eps": "rms_norm_eps",
-    "activation": "hidden_act",
-    "tied": "tie_word_embeddings",
-    "init_std": "initializer_range",
-}
-_BIASES = {"attention_bias": "attention_bias", "output_bias": "attention_bias"}
-
-CLASSES: dict[str, TransformersClass] = {
-    "gpt_neo": TransformersClass(
-        "GPTNeoForCausalLM",
-        {
-            "vocab_size": "vocab_size",
-            "context": "max_position_embeddings",
-            "layers": "num_layers",
-            "width": "hidden_size",
-            "heads": "num_heads",
-            "ff_width": "intermediate_size",
-            "norm_eps": "layer_norm_epsilon",
-            "activation": "activation_function",
-            "tied": "tie_word_embeddings",
-            "init_std": "initializer_range",
-        },
-        dropouts=("resid_dropout", "embed_dropout", "attention_dropout"),
-        windows=WINDOWS["attention_types"],
-    ),
-    "gpt2": TransformersClass(
-        "GPT2LMHeadModel",
-        {
-            "vocab_size": "vocab_size",
-            "context": "n_positions",
-            "layers": "n_layer",
-            "width": "n_embd",
-            "heads": "n_head",
-            "ff_width": "n_inner",
-            "norm_eps": "layer_norm_epsilon",
-            "activation": "activation_function",
-            "attention_scale": "scale_attn_weights",
-            "tied": "tie_word_embeddings",
-            "init_std": "initializer_range",
-        },
-        dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
-        absent={"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1},
-    ),
-    "llama": TransformersClass(
-        "LlamaForCausalLM", {**_ROTARY, **_BIASES, "ff_bias": "mlp_bias"}, heads_divide_width=True
-    ),
-    "mistral": TransformersClass(
-        "MistralForCausalLM", _ROTARY, absent={"num_key_value_heads": 8}, windows=WINDOWS["sliding_window"]
-    ),
-    "qwen3": TransformersClass(
-        "Qwen3ForCausalLM",
-        {**_ROTARY, **_BIASES},
-        absent={"num_key_value_heads": 32, "head_dim": 128},
-        windows=WINDOWS["layer_types"],
-    ),
-}
-REQUIRED = ("vocab_size", "context", "layers", "width", "heads")  # classes have defaults; a file without is damaged
 
 # What means nothing to transformers, at least nothing that changes a score: kept in config.json under "storylm".
 OWN_BLOCK = "storylm"
@@ -117,6 +30,7 @@ UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "add_cross_attention": (None, False),
     "scale_attn_by_inverse_layer_idx": (None, False),
+    "scale_attn_weights": (None, True),  # which transformers 4 obeys in some of its kinds of attention only
     "partial_rotary_factor": (None, 1, 1.0),
 }
 
@@ -172,8 +86,19 @@ def from_config_json(values: dict[str, Any]) -> ModelConfig:
     for key, allowed in UNDERSTOOD.items():
         if values.get(key) not in allowed:
             raise CheckpointError(f"config.json: {key}={values[key]!r} is not supported")
-    said = {**theirs.absent, **values}
-    settings: dict[str, Any] = {"family": family}
+    try:
+        return ModelConfig(**{"family": family, **_settings({**theirs.absent, **values}, theirs)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        key = theirs.keys.get(where, where)
+        raise CheckpointError(f"config.json: {f'{key}: ' if key else ''}{first['msg']}") from error
+    except (TypeError, ValueError, AttributeError) as error:  # a list where a number belongs, and the like
+        raise CheckpointError(f"config.json is damaged: {error}") from error
+
+
+def _settings(said: dict[str, Any], theirs: TransformersClass) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
     for setting, key in theirs.keys.items():
         if setting in REQUIRED and said.get(key) is None:
             raise CheckpointError(f"config.json lacks {key}")
@@ -181,27 +106,17 @@ def from_config_json(values: dict[str, Any]) -> ModelConfig:
             settings[setting] = _read(setting, key, said[key])
     if "rope_theta" in theirs.keys:
         settings |= _rope(said)
-    own = values.get(OWN_BLOCK) or {}
-    if not isinstance(own, dict) or not set(own) <= set(OWN_SETTINGS):
-        raise CheckpointError(f"config.json: {OWN_BLOCK}={own!r} is not of this version of storylm: update storylm")
-    try:
-        settings["dropout"] = max(float(said.get(key) or 0.0) for key in theirs.dropouts)
-        settings["windows"] = theirs.windows.read(said, int(settings["layers"]))
-        return ModelConfig(**(settings | own))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        key = theirs.keys.get(where, where)
-        raise CheckpointError(f"config.json: {f'{key}: ' if key else ''}{first['msg']}") from error
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json: {error}") from error
+    settings["dropout"] = max(float(said.get(key) or 0.0) for key in theirs.dropouts)
+    settings["windows"] = theirs.windows.read(said, int(settings["layers"]))
+    own = said.get(OWN_BLOCK) or {}
+    if not set(own) <= set(OWN_SETTINGS):
+        raise CheckpointError(f"config.json: {OWN_BLOCK}={own!r} is of another version of storylm: update storylm")
+    return settings | own
 
 
 def _written(setting: str, value: Any) -> Any:
     if setting == "activation":
         return ACTIVATIONS[value]
-    if setting == "attention_scale":
-        return value is None
     return value
 
 
@@ -210,8 +125,6 @@ def _read(setting: str, key: str, value: Any) -> Any:
         if value not in _READ_ACTIVATIONS:
             raise CheckpointError(f"config.json: {key}={value!r} is not one of {', '.join(_READ_ACTIVATIONS)}")
         return _READ_ACTIVATIONS[value]
-    if setting == "attention_scale":
-        return None if value else 1.0
     return value
 
 

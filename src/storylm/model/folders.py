@@ -23,7 +23,6 @@ TOKENIZER_FILES = (
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _FROM_HUB = ["config.json", "generation_config.json", _SINGLE, _INDEX, "model-*.safetensors", *TOKENIZER_FILES]
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _NO_PICKLE = (
     "there are weights in pickle files, which can run any code when they are read, so storylm does not; where you "
     "trust them, let transformers rewrite them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(FOLDER)"
@@ -36,7 +35,7 @@ def find_model_folder(source: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_file():
         raise CheckpointError(f"{path} is a file, not a model folder (`storylm convert` reads llama2.c's .bin files)")
     if path.is_dir():
@@ -69,10 +68,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a model folder in fp32, from one safetensors file or from several with an index.
+    """All tensors of a model folder, from one safetensors file or from several with an index.
 
     Raises:
-        CheckpointError: missing or damaged files, tensors that are not floating point numbers.
+        CheckpointError: missing or damaged files.
     """
     if (folder / _INDEX).is_file() and not (folder / _SINGLE).is_file():
         weight_map = read_json(folder / _INDEX).get("weight_map")
@@ -95,17 +94,11 @@ def _read_shard(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         pickled = any(path.parent.glob("*.bin")) or any(path.parent.glob("*.pt"))
         raise CheckpointError(f"there is no {path.name}" + (f"; {_NO_PICKLE}" if pickled else ""))
-    weights = {}
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                tensor = file.get_tensor(name)
-                if tensor.is_floating_point() and tensor.dtype not in _FLOATS:
-                    raise CheckpointError(f"{name} has the type {tensor.dtype}; storylm reads unquantised weights")
-                weights[name] = tensor.float() if tensor.is_floating_point() else tensor
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name} is damaged: {error}") from error
-    return weights
 
 
 def _download(repo: str, revision: str | None) -> Path:

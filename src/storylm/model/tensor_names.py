@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, cat
+import torch
+from torch import Tensor
 
 from storylm.config.errors import CheckpointError
 from storylm.config.model import ModelConfig
@@ -93,6 +94,7 @@ NAMES: dict[str, Names] = {
 }
 # Masks and frequencies that older versions saved with the weights.
 _BUFFERS = re.compile(r".*(\.attn\.(attention\.)?(masked_)?bias|\.rotary_emb\.inv_freq)")
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _ROTATED = re.compile(r".*\.attention\.[qk](_norm)?\.(weight|bias)")
 
 
@@ -108,19 +110,19 @@ def to_file(ours: Tensors, config: ModelConfig) -> dict[str, Tensor]:
         if config.rope_layout == "interleaved" and _ROTATED.fullmatch(name):
             tensor = in_halves(tensor, config.head_dim)
         parts.setdefault(names.theirs(name), []).append(tensor)
-    stacked = {name: cat(tensors) if len(tensors) > 1 else tensors[0] for name, tensors in parts.items()}
+    stacked = {name: torch.cat(tensors) if len(tensors) > 1 else tensors[0] for name, tensors in parts.items()}
     return {name: (tensor.T if names.is_transposed(name) else tensor).contiguous() for name, tensor in stacked.items()}
 
 
 def from_file(file: Tensors, like: Tensors, config: ModelConfig) -> dict[str, Tensor]:
-    """The parameters `like` these (their names and shapes), from a file that holds what `to_file(like)` would.
+    """The parameters `like` these (their names and shapes) in fp32, from a file that holds what `to_file(like)` would.
 
     Raises:
-        CheckpointError: names that are missing or too many, other shapes.
+        CheckpointError: names that are missing or too many, other shapes, numbers that are quantised.
     """
     names = NAMES[config.family]
     file = without_extras(file, config)
-    _check_shapes(file, to_file(like, config))
+    _check(file, to_file(like, config))
     ours, taken = {}, dict.fromkeys(file, 0)
     for name, parameter in like.items():
         theirs = names.theirs(name)
@@ -129,7 +131,7 @@ def from_file(file: Tensors, like: Tensors, config: ModelConfig) -> dict[str, Te
         taken[theirs] += len(parameter)
         if config.rope_layout == "interleaved" and _ROTATED.fullmatch(name):
             tensor = interleaved(tensor, config.head_dim)
-        ours[name] = tensor.contiguous()
+        ours[name] = tensor.float().contiguous()
     return ours
 
 
@@ -161,7 +163,7 @@ def interleaved(tensor: Tensor, head_dim: int) -> Tensor:
     return tensor.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
 
 
-def _check_shapes(file: Tensors, expected: Tensors) -> None:
+def _check(file: Tensors, expected: Tensors) -> None:
     if missing := expected.keys() - file.keys():
         raise CheckpointError(f"weights are missing: {_some(missing)}")
     if extra := file.keys() - expected.keys():
@@ -171,6 +173,8 @@ def _check_shapes(file: Tensors, expected: Tensors) -> None:
             raise CheckpointError(
                 f"{name} has the shape {list(file[name].shape)}; config.json asks for {list(tensor.shape)}"
             )
+        if file[name].dtype not in _FLOATS:
+            raise CheckpointError(f"{name} has the type {file[name].dtype}; storylm reads unquantised weights")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,10 +98,8 @@ def _from_folder(folder: Path, name: str = "") -> Found:
 
 def _from_file(path: Path) -> Found:
     if path.suffix == ".json":
-        try:
+        with _explained(f"{path} is not a tokenizer.json, or damaged"):
             tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # `tokenizers` raises the plainest one
-            raise DataError(f"{path} is not a tokenizer.json, or damaged: {error}") from error
         # The files beside a tokenizer.json belong to it; those beside one of another name need not.
         return _with_ends(tokenizer, path.parent if path.name == JSON else None)
     if path.suffix == ".model":
@@ -111,20 +110,31 @@ def _from_file(path: Path) -> Found:
 
 
 def _gpt2_files(folder: Path) -> tokenizers.Tokenizer:
-    try:
+    with _explained(f"{folder / VOCABULARY} and {MERGES} are not a tokenizer, or damaged"):
         vocabulary = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
         lines = (folder / MERGES).read_text(encoding="utf-8").split("\n")
-        merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-        return byte_level_bpe(vocabulary, [(left, right) for left, right in merges])
-    except Exception as error:
-        raise DataError(f"{folder / VOCABULARY} and {MERGES} are not a tokenizer, or damaged: {error}") from error
+        pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+        merges = [(left, right) for left, right in pairs]
+        for left, right in merges:
+            if not {left, right, left + right} <= vocabulary.keys():
+                raise ValueError(f"merge {left} {right} is of tokens that are not in the vocabulary")
+        return byte_level_bpe(vocabulary, merges)
 
 
 def _sentencepiece(path: Path) -> tuple[tokenizers.Tokenizer, str]:
-    try:
+    with _explained(f"{path} cannot be read as a SentencePiece BPE model"):
         return sentencepiece_bpe(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a SentencePiece BPE model: {error}") from error
+
+
+@contextmanager
+def _explained(problem: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # `tokenizers` raises bare Exceptions, and Rust's panics, which are not even that
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{problem}: {reason}") from error
 
 
 def _with_ends(tokenizer: tokenizers.Tokenizer, folder: Path | None) -> Found:

@@ -49,8 +49,9 @@ def sentencepiece_bpe(model: bytes) -> tuple[tokenizers.Tokenizer, str]:
     # In the message's defaults these three are on; llama2.c's models have them on.
     prefix, squeeze = normalizer.get(_ADD_PREFIX, 1), normalizer.get(_SQUEEZE_SPACES, 1)
     steps: list[normalizers.Normalizer] = []
-    if squeeze:  # spaces only: SentencePiece leaves tabs and line ends
-        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    if squeeze:  # spaces only, not tabs and line ends; at the end of the text its own sign for them too
+        ends = Regex(rf"\A +|[ {SPACE}]+\z")
+        steps += [normalizers.Replace(ends, ""), normalizers.Replace(Regex(" {2,}"), " ")]
     if prefix:
         steps.append(normalizers.Prepend(SPACE))
     steps.append(normalizers.Replace(" ", SPACE))

@@ -70,7 +70,7 @@ class Journal(Observer):
         if text.encode() != there:
             write_text(self.path, text)
         # Unbuffered: nothing is lost with the process, and a full disk shows at once, not at some later flush.
-        self._file = open(self.path, "ab", buffering=0)
+        self._file = self.path.open("ab", buffering=0)
         return self._file
 
     def _stays(self, entry: Entry) -> bool:

@@ -49,7 +49,7 @@ def _parse(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int) and "kind" in record:
+        if isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("kind"), str):
             yield line, record
 
 

@@ -10,12 +10,7 @@ SECTION = re.compile(r"^## Step ([\d,]+)\n\n(?:>[^\n]*\n)+\n", re.MULTILINE)
 
 
 class SamplesFile(Journal):
-    """Writes each story as a section of a Markdown file, quoted.
-
-        ## Step 500
-
-        > Once upon a time, there was a little girl named Lily.
-    """
+    """Writes each story as a section of a Markdown file, quoted, under a heading like `## Step 500`."""
 
     header = "# Samples\n\n"
 

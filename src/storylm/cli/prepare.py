@@ -1,0 +1,82 @@
+"""`storylm prepare`: clean and tokenize stories into a folder to train on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from storylm.data.prepared import Prepared
+
+
+def prepare(
+    source: str = typer.Argument(
+        help="Stories: a named corpus, a Hub dataset, a file or a folder; or a prepared folder, to look at it."
+    ),
+    overrides: list[str] = typer.Argument(
+        None, metavar="[cleaning.RULE=VALUE]...", help="Cleaning rules, as in cleaning.near_duplicates=false."
+    ),
+    tokenizer: str = typer.Option(
+        "bpe", help="bpe (trained on the stories), gpt2, mistral, bytes, a file or a Hub id."
+    ),
+    out: Path = typer.Option(None, help="The folder to make; an unfinished one there goes on."),
+    validation: str = typer.Option(None, help="Validation stories (default: the source's own, or a share of them)."),
+    vocab_size: int = typer.Option(None, min=257, help="Tokens of a tokenizer that is trained."),
+    workers: int = typer.Option(None, min=1, help="Processes (default: one for each core)."),
+    max_stories: int = typer.Option(None, min=1, help="Read only the first so many training stories."),
+    verify: bool = typer.Option(False, "--verify", help="Check every byte of the folder against its manifest."),
+) -> None:
+    """Clean and tokenize stories once, for any number of runs: `storylm train --data OUT`.
+
+    Goes on where it was interrupted. Prints what each cleaning rule did; every rule can be switched off.
+    """
+    from storylm.config.errors import UsageError
+    from storylm.config.load import apply_overrides
+    from storylm.config.schema import RunConfig
+    from storylm.data import prepare as preparing
+    from storylm.data.prepare_progress import ConsoleProgress
+    from storylm.data.prepared import Prepared, read_manifest
+
+    if read_manifest(Path(source)) is not None and out is None:
+        _show(Prepared.load(source, verify))
+        return
+    if out is None:
+        raise UsageError("say where the prepared stories go: --out DIR")
+    for override in overrides or []:
+        if not override.removeprefix("data.").startswith(("cleaning.", "validation_share=")):
+            raise UsageError(
+                f"{override!r} is no setting of preparing: those are cleaning.RULE=VALUE and validation_share"
+            )
+    given = [f"data.{override.removeprefix('data.')}" for override in overrides or []]
+    data = apply_overrides(RunConfig(), given).data
+    with ConsoleProgress() as progress:
+        prepared = preparing.prepare(
+            source,
+            tokenizer,
+            out,
+            data.cleaning,
+            validation=validation,
+            validation_share=data.validation_share,
+            vocab_size=vocab_size,
+            max_stories=max_stories,
+            workers=workers,
+            progress=progress,
+        )
+    _show(Prepared.load(out, verify=True) if verify else prepared)
+
+
+def _show(prepared: "Prepared") -> None:
+    from rich.console import Console
+
+    from storylm.data.prepared import SPLITS
+
+    console = Console(highlight=False)
+    for split in SPLITS:
+        if prepared.report(split).read:
+            console.print(prepared.report(split).table(f"Cleaning of {split}"))
+    for split in SPLITS:
+        stories, tokens, size = prepared.stories(split), prepared.tokens(split), prepared.bytes(split)
+        ratio = f", {size / tokens:.2f} bytes a token" if tokens else ""
+        console.print(f"{split:<10}  {stories:>9,} stories  {tokens:>13,} tokens  {size:>13,} bytes{ratio}", soft_wrap=True)
+    console.print(f"tokenizer   {prepared.tokenizer.vocab_size:,} tokens")
+    console.print(f"\nnext        storylm train PRESET --data {prepared.folder}", soft_wrap=True)

@@ -1,0 +1,127 @@
+"""From a corpus to a folder of tokens: read and clean (in parallel), choose (in order), encode (in parallel).
+
+Interrupted at any time, the same call goes on where it stopped. The result does not depend on how many processes
+made it. The steps are in `prepare_steps`.
+"""
+
+import sys
+from pathlib import Path
+
+from storylm.config.errors import DataError, UsageError
+from storylm.config.model import ModelConfig
+from storylm.config.schema import CleaningConfig, RunConfig
+from storylm.data.cache import cache_folder, locked
+from storylm.data.prepare_plan import OWN, Plan
+from storylm.data.prepare_progress import ConsoleProgress, Watch
+from storylm.data.prepare_steps import WORK, carry_out, empty, refuse_foreign
+from storylm.data.prepared import MANIFEST, Prepared, read_manifest
+from storylm.data.sources import Source
+from storylm.text.tokenizer import Tokenizer
+
+
+def prepare(
+    source: str | Source,
+    tokenizer: str | Tokenizer,
+    out: str | Path,
+    cleaning: CleaningConfig | None = None,
+    *,
+    validation: str | Source | None = None,
+    validation_share: float = 0.02,
+    vocab_size: int | None = None,
+    max_stories: int | None = None,
+    workers: int | None = None,
+    progress: Watch | None = None,
+) -> Prepared:
+    """Clean and tokenize a corpus into the folder `out`. What is done already is not done again.
+
+    Args:
+        source: what `open_source` takes.
+        tokenizer: "bpe" trains one of `vocab_size` on the stories; else what `Tokenizer.load` takes.
+        validation: stories for validation; None: the source's own, or `validation_share` of train.
+        max_stories: read only the first so many of train.
+        workers: processes (None: one for each core, or none but this one for a small corpus).
+        progress: told several times a second how it goes, e.g. `ConsoleProgress()`.
+
+    >>> prepare("grammar?stories=5000", "bpe", "stories", vocab_size=1024).stories("train")     # doctest: +SKIP
+    4987
+
+    Raises:
+        DataError: nothing to read, or nothing left after cleaning.
+        UsageError: `out` holds something else.
+        SetupError: the disk is full; a worker died.
+    """
+    plan = Plan.of(
+        source,
+        tokenizer,
+        cleaning or CleaningConfig(),
+        validation,
+        validation_share,
+        vocab_size or ModelConfig.model_fields["vocab_size"].default,
+        max_stories,
+    )
+    refuse_foreign(Path(out))
+    with locked(Path(out), f"waiting for another process that prepares {out}"):
+        return carry_out(plan, Path(out), workers, progress)
+
+
+def prepare_cached(config: RunConfig) -> Prepared:
+    """The stories of a run, prepared once and kept (`data.cache`). `data.source` may be a prepared folder, too.
+
+    Raises:
+        DataError, SetupError: as `prepare`.
+        UsageError: a prepared folder that does not fit the settings.
+    """
+    data = config.data
+    given = Path(data.source).expanduser()
+    if read_manifest(given) is not None:
+        return _given(given, config)
+    if (given / WORK).is_dir():
+        raise DataError(f"preparing {given} was not finished: run the same `storylm prepare` again")
+    plan = Plan.of(
+        data.source,
+        config.tokenizer,
+        data.cleaning,
+        data.validation,
+        data.validation_share,
+        config.model.vocab_size,
+        data.max_stories,
+    )
+    folder = cache_folder() / "prepared" / plan.key
+    with locked(folder, f"waiting for another run that prepares {data.source}"):
+        if (folder / MANIFEST).exists():
+            try:
+                prepared = Prepared.load(folder)
+                assert prepared.tokenizer.fingerprint  # raises where the tokenizer is damaged
+            except DataError as error:
+                _say(f"warning: {error}\nwarning: preparing the stories of {data.source} anew")
+                empty(folder)
+            else:
+                _say(f"using the stories of {data.source} prepared in {folder}")
+                return prepared
+        _say(f"preparing the stories of {data.source} (once; kept in {folder})")
+        with ConsoleProgress() as progress:
+            return carry_out(plan, folder, None, progress)
+
+
+def _given(folder: Path, config: RunConfig) -> Prepared:
+    """A prepared folder that was given as the source. What it cannot follow any more is refused, not ignored."""
+    prepared, data = Prepared.load(folder), config.data
+    asked = {
+        "data.validation": data.validation is not None,
+        "data.max_stories": data.max_stories is not None,
+        "data.cleaning": data.cleaning.model_dump(mode="json")
+        not in (prepared.manifest["settings"]["cleaning"], CleaningConfig().model_dump(mode="json")),
+    }
+    for setting, given in asked.items():
+        if given:
+            raise UsageError(f"{folder} is prepared already: {setting} decides how stories are prepared, leave it out")
+    if config.tokenizer != OWN and Tokenizer.load(config.tokenizer).fingerprint != prepared.tokenizer.fingerprint:
+        raise UsageError(
+            f"{folder} was made with another tokenizer ({prepared.manifest['settings']['tokenizer']}) than "
+            f"{config.tokenizer!r}: leave out the tokenizer, or prepare the stories again with it"
+        )
+    return prepared
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

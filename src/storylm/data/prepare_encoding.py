@@ -1,0 +1,113 @@
+"""Stage 3 of preparing: chunks of stories become shards, in any process and any order."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storylm.config.files import write_text
+from storylm.data.cleaning_report import RULES, CleaningReport
+from storylm.data.prepare_choosing import KEPT, VALIDATION
+from storylm.data.prepare_pool import tally
+from storylm.data.prepare_reading import PartRead
+from storylm.data.prepared import SPLITS, file_entry
+from storylm.data.shards import SUFFIX, write_shard
+from storylm.text.tokenizer import Tokenizer
+
+STORIES_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class EncodeTask:
+    """One chunk: its shards are `out`/train/`name`.tokens and `out`/validation/`name`.tokens."""
+
+    part: PartRead
+    chunk: int
+    name: str
+    out: Path
+    work: Path
+    tokenizer: Path
+    fingerprint: str
+
+
+def encode_chunk(task: EncodeTask) -> dict[str, Any]:
+    """Tokenize a chunk, unless that is done. What became of it:
+
+    `shards`: of each split that got stories the shard's stories, tokens, bytes of text, and entry for the manifest;
+    `reports`: what stage 2 did to each split.
+    """
+    done = task.work / f"{task.name}.json"
+    if done.is_file():
+        content = json.loads(done.read_text(encoding="utf-8"))
+        if all(_is_there(task.out / name, entry["file"]) for name, entry in content["shards"].items()):
+            tally().add(text_bytes=task.part.chunks[task.chunk][1])
+            return content
+    content = _encode(task)
+    write_text(done, json.dumps(content))
+    return content
+
+
+def chunk_verdicts(part: PartRead, chunk: int) -> np.ndarray:
+    """What stage 2 said of a chunk's stories."""
+    first = sum(stories for stories, _ in part.chunks[:chunk])
+    return np.fromfile(part.folder / "verdicts", np.uint8, count=part.chunks[chunk][0], offset=first)
+
+
+def _encode(task: EncodeTask) -> dict[str, Any]:
+    kept: dict[str, list[str]] = {split: [] for split in SPLITS}
+    reports = {split: CleaningReport() for split in SPLITS}
+    for text, verdict in zip(task.part.texts(task.chunk), chunk_verdicts(task.part, task.chunk).tolist(), strict=True):
+        split = "validation" if verdict & VALIDATION else "train"
+        if split != task.part.split:  # held out: validation has read it, not train
+            reports[split].read += 1
+            reports[task.part.split].read -= 1
+        rule = verdict & ~VALIDATION
+        if rule == KEPT:
+            kept[split].append(text)
+        else:
+            reports[split].drop(RULES[rule], text)
+    shards = {}
+    for split, stories in kept.items():
+        if stories:
+            shards[f"{split}/{task.name}{SUFFIX}"] = _write(task, split, stories)
+    lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept["validation"]]
+    write_text(task.work / f"{task.name}.jsonl", "".join(lines))
+    return {"shards": shards, "reports": {split: report.to_json() for split, report in reports.items()}}
+
+
+def _write(task: EncodeTask, split: str, stories: list[str]) -> dict[str, Any]:
+    tokenizer = _load(task.tokenizer, task.fingerprint)
+    *before, after = tokenizer.story_ids([])
+    streams = []
+    size = 0
+    for first in range(0, len(stories), STORIES_AT_ONCE):
+        texts = stories[first : first + STORIES_AT_ONCE]
+        streams += [np.concatenate((before, ids, [after])).astype(np.uint32) for ids in tokenizer.encode_batch(texts)]
+        text_bytes = sum(len(text.encode()) for text in texts)
+        size += text_bytes
+        tokens = sum(len(stream) for stream in streams[first:])
+        tally().add(stories=len(texts), text_bytes=text_bytes, tokens=tokens)
+    path = task.out / split / f"{task.name}{SUFFIX}"
+    header = write_shard(
+        path,
+        streams,
+        vocab_size=tokenizer.vocab_size,
+        start_id=tokenizer.start_id,
+        end_id=tokenizer.end_id,
+        tokenizer=tokenizer.fingerprint,
+    )
+    return {"stories": header.stories, "tokens": header.tokens, "bytes": size, "file": file_entry(path)}
+
+
+@lru_cache(maxsize=1)
+def _load(folder: Path, fingerprint: str) -> Tokenizer:
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.fingerprint == fingerprint, "a saved tokenizer is the same when loaded"
+    return tokenizer
+
+
+def _is_there(path: Path, entry: dict[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == entry["size"]

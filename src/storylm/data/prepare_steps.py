@@ -1,0 +1,232 @@
+"""The steps of preparing, in order, in a folder that nobody else works in. Each begins where it was interrupted."""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from storylm.config.errors import DataError, SetupError, UsageError
+from storylm.config.files import atomic_file, atomic_folder, sweep, write_text
+from storylm.data.cache import LOCK
+from storylm.data.cleaning_report import CleaningReport
+from storylm.data.prepare_choosing import KEPT, VALIDATION, choose
+from storylm.data.prepare_encoding import EncodeTask, chunk_verdicts, encode_chunk
+from storylm.data.prepare_plan import Plan
+from storylm.data.prepare_pool import Tally, cores, run
+from storylm.data.prepare_progress import Stage, Watch
+from storylm.data.prepare_reading import PartRead, ReadTask, read_part
+from storylm.data.prepared import (
+    CLEANING,
+    SPLITS,
+    TOKENIZER,
+    VALIDATION_TEXT,
+    Prepared,
+    file_entry,
+    read_manifest,
+    write_manifest,
+)
+from storylm.text.tokenizer import Tokenizer
+from storylm.text.training import train_bpe
+
+WORK = ".work"  # what is done so far; gone once all is
+CHUNK_BYTES = 8 * 2**20  # of text: what becomes one shard
+SMALL_BYTES = 32 * 2**20  # fewer are not worth starting processes for
+BPE_BYTES = 200 * 2**20  # of text: more does not make a better vocabulary
+
+
+def carry_out(plan: Plan, out: Path, workers: int | None, watch: Watch | None) -> Prepared:
+    """Prepare what `plan` says in `out`; if that is done, open it."""
+    manifest = read_manifest(out)
+    if manifest is not None and manifest.get("key") == plan.key:
+        return Prepared.load(out)
+    if manifest is not None:
+        raise UsageError(
+            f"{out} holds stories prepared otherwise ({_differences(manifest, plan)}): take another --out or delete it"
+        )
+    try:
+        _begin(plan, out)
+        parts = _read(plan, out / WORK / "parts", workers, watch)
+        stage = Stage("finding duplicates", watch)
+        choose(parts, plan.cleaning, plan.held_out, stage.tell)
+        tokenizer = _tokenizer(plan, parts, out, watch)
+        chunks = _encode(parts, tokenizer, out, workers, watch)
+        _finish(plan, parts, chunks, tokenizer, out)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise SetupError(f"the disk of {out} is full: make room and run the same again, it will go on") from error
+        raise
+    return Prepared.load(out)
+
+
+def empty(folder: Path) -> None:
+    """Delete everything in a folder but its lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise `UsageError` if `out` holds anything but prepared stories, finished or not."""
+    if not out.exists() or read_manifest(out) is not None or (out / WORK).is_dir():
+        return
+    if not out.is_dir() or any(entry.name != LOCK for entry in out.iterdir()):
+        raise UsageError(f"{out} is not empty and holds no prepared stories: choose another --out")
+
+
+def _begin(plan: Plan, out: Path) -> None:
+    """Make sure that what stands in `out` is the unfinished work of this plan, or nothing."""
+    refuse_foreign(out)
+    key = out / WORK / "key"
+    if not key.is_file() or key.read_text(encoding="utf-8") != plan.key:
+        empty(out)  # unfinished, and of other settings or files
+    for folder in (out, out / WORK / "parts", *(out / split for split in SPLITS)):
+        sweep(folder)
+    write_text(key, plan.key)
+
+
+# -- stage 1 ---------------------------------------------------------------------------------------------
+
+
+def _read(plan: Plan, work: Path, workers: int | None, watch: Watch | None) -> list[PartRead]:
+    parts = plan.parts()
+    tasks = [
+        ReadTask(part, work / f"{number:05}", split, plan.cleaning, CHUNK_BYTES)
+        for number, (split, part) in enumerate(parts)
+    ]
+    sizes = [part.size or SMALL_BYTES // 8 for _, part in parts]
+    stage = Stage("reading and cleaning", watch)
+
+    def tell(tally: Tally, finished: list[int]) -> None:
+        stage.tell(sum(sizes[number] for number in finished) / sum(sizes), *tally.read())
+
+    limit = plan.max_stories
+    if limit is None:
+        return list(run(read_part, tasks, _workers(workers, sum(sizes)), tell))
+    # So many records and no more: how many a part may give is known only once those before it are read.
+    read = list(run(read_part, [task for task in tasks if task.split == "validation"], workers or 1))
+    for task in tasks[len(read) :]:
+        if limit:
+            task = replace(task, limit=limit)
+            (part,) = run(read_part, [task], 1, lambda tally, _: stage.tell(None, *tally.read()))
+            limit -= part.report.read
+            read.append(part)
+    return read
+
+
+def _workers(asked: int | None, size: int) -> int:
+    return asked or (cores() if size > SMALL_BYTES else 1)
+
+
+# -- the tokenizer ---------------------------------------------------------------------------------------
+
+
+def _tokenizer(plan: Plan, parts: Sequence[PartRead], out: Path, watch: Watch | None) -> Tokenizer:
+    """The plan's tokenizer, or one trained on the stories to train on, saved in `out`."""
+    for split in SPLITS[: 1 if plan.held_out else 2]:
+        _refuse_empty(plan, parts, split)
+    folder = out / TOKENIZER
+    if not folder.is_dir():
+        tokenizer = plan.tokenizer
+        if tokenizer is None:
+            Stage("training the tokenizer", watch)
+            size = sum(size for part in parts if part.split == "train" for _, size in part.chunks)
+            tokenizer = train_bpe(_every(-(-size // BPE_BYTES), parts), plan.vocab_size)
+        with atomic_folder(folder) as temporary:
+            tokenizer.save(temporary)
+    return Tokenizer.load(folder)
+
+
+def _every(stride: int, parts: Sequence[PartRead]) -> Iterator[str]:
+    """Every so many-th of the stories to train on, so that a part of a large corpus is like the whole."""
+    number = 0
+    for part in parts:
+        for chunk in range(len(part.chunks)):
+            for text, verdict in zip(part.texts(chunk), chunk_verdicts(part, chunk).tolist(), strict=True):
+                if verdict == KEPT:
+                    if number % stride == 0:
+                        yield text
+                    number += 1
+
+
+def _refuse_empty(plan: Plan, parts: Sequence[PartRead], split: str) -> None:
+    wanted = VALIDATION if split == "validation" else KEPT
+    dropped = 0
+    for part in parts:
+        for chunk in range(len(part.chunks)):
+            verdicts = chunk_verdicts(part, chunk)
+            if (verdicts == wanted).any():
+                return
+            dropped += int(((verdicts & VALIDATION) == wanted).sum())
+    report = sum((part.report for part in parts if part.split == split), CleaningReport())
+    reasons = [f"{rule.dropped:,} by {name}" for name, rule in report.rules.items() if rule.dropped]
+    reasons += [f"{dropped:,} as duplicates or overlap"] if dropped else []
+    name = plan.validation.name if plan.validation and split == "validation" else plan.source.name
+    raise DataError(
+        f"{name} has no stories for {split}: {report.read:,} records read, dropped: {', '.join(reasons) or 'none'}"
+        + ("; a rule is switched off by cleaning.RULE=false" if reasons else "")
+    )
+
+
+# -- stage 3 ---------------------------------------------------------------------------------------------
+
+
+def _encode(
+    parts: Sequence[PartRead], tokenizer: Tokenizer, out: Path, workers: int | None, watch: Watch | None
+) -> list[dict[str, Any]]:
+    chunks = [(part, chunk) for part in parts for chunk in range(len(part.chunks))]
+    tasks = [
+        EncodeTask(part, chunk, f"{number:06}", out, out / WORK / "encoded", out / TOKENIZER, tokenizer.fingerprint)
+        for number, (part, chunk) in enumerate(chunks)
+    ]
+    total = sum(part.chunks[chunk][1] for part, chunk in chunks)
+    stage = Stage("encoding", watch)
+
+    def tell(tally: Tally, finished: list[int]) -> None:
+        stage.tell(min(1.0, tally.read()[0] / total), *tally.read())
+
+    return list(run(encode_chunk, tasks, _workers(workers, total), tell))
+
+
+# -- the end ---------------------------------------------------------------------------------------------
+
+
+def _finish(
+    plan: Plan, parts: Sequence[PartRead], chunks: Sequence[dict[str, Any]], tokenizer: Tokenizer, out: Path
+) -> None:
+    """Reports, validation as text, and at last the manifest."""
+    reports = {}
+    for split in SPLITS:
+        report = sum((part.report for part in parts if part.split == split), CleaningReport())
+        reports[split] = sum((CleaningReport.from_json(chunk["reports"][split]) for chunk in chunks), report)
+    content = {split: report.to_json() for split, report in reports.items()}
+    write_text(out / CLEANING, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    with atomic_file(out / VALIDATION_TEXT) as temporary, open(temporary, "wb") as file:
+        for piece in sorted((out / WORK / "encoded").glob("*.jsonl")):
+            file.write(piece.read_bytes())
+    shards = {name: entry for chunk in chunks for name, entry in chunk["shards"].items()}
+    splits = {}
+    for split in SPLITS:
+        mine = {name: entry for name, entry in shards.items() if name.startswith(f"{split}/")}
+        totals = {count: sum(entry[count] for entry in mine.values()) for count in ("stories", "tokens", "bytes")}
+        splits[split] = {**totals, "shards": list(mine)}
+    others = [CLEANING, VALIDATION_TEXT, *(f"{TOKENIZER}/{path.name}" for path in sorted((out / TOKENIZER).iterdir()))]
+    manifest = {
+        "key": plan.key,
+        "settings": plan.settings(),
+        "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
+        "splits": splits,
+        "files": {name: file_entry(out / name) for name in others} | {n: entry["file"] for n, entry in shards.items()},
+    }
+    write_manifest(out, manifest)
+    shutil.rmtree(out / WORK)
+
+
+def _differences(manifest: dict[str, Any], plan: Plan) -> str:
+    there, here = manifest.get("settings", {}), plan.settings()
+    changed = [f"{name}: {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]]
+    return "; ".join(changed[:2]) or "the source's files have changed"
