@@ -4,6 +4,9 @@ import lzma
 import os
 from pathlib import Path
 
+# One thread to a process: the tests' models are small, and pytest-xdist runs several processes. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 
 SHARED = Path(os.environ.get("STORYLM_SHARED", Path(__file__).parents[2] / "shared"))

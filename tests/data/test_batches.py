@@ -63,7 +63,7 @@ def stream_of(tokens: TokenSet) -> list[int]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(corpora, shapes, st.integers(0, 2))
 def test_an_epoch_shows_every_token_once(make, layout, corpus, shape, epoch):
     tokens = make(**corpus)
@@ -78,7 +78,7 @@ def test_an_epoch_shows_every_token_once(make, layout, corpus, shape, epoch):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(corpora, shapes)
 def test_targets_are_the_next_tokens(make, layout, corpus, shape):
     tokens = make(**corpus)
@@ -92,7 +92,7 @@ def test_targets_are_the_next_tokens(make, layout, corpus, shape):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(corpora, shapes, st.integers(0, 20), st.sampled_from([2, 3, 4]), st.integers(1, 3))
 def test_ranks_share_out_what_one_device_would_see(make, layout, corpus, shape, step, ranks, accumulation):
     tokens = make(**corpus)
@@ -153,7 +153,11 @@ def test_packed_and_padded_predict_the_same_tokens(make):
 def test_the_first_story_is_given_an_end_token(make):
     tokens = make([5, 6])
     for layout in LAYOUTS:
-        given = {t: token for row, ts, *_ in epoch_rows(layout(tokens, context=4, batch_size=1)) for token, t in zip(row, ts, strict=True)}
+        given = {
+            t: token
+            for row, ts, *_ in epoch_rows(layout(tokens, context=4, batch_size=1))
+            for token, t in zip(row, ts, strict=True)
+        }
         assert given[10] == END  # story one's first token
         assert given[15] == END  # story two's
 
@@ -161,7 +165,7 @@ def test_the_first_story_is_given_an_end_token(make):
 # -- separate stories ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(corpora, shapes)
 def test_separate_stories_do_not_see_each_other(make, corpus, shape):
     tokens = make(**corpus)
@@ -185,25 +189,21 @@ def test_separate_stories_do_not_see_each_other(make, corpus, shape):
 
 
 def test_positions_of_cut_stories(make):
-    tokens = make([5, 20])  # streams of 6 and 21 tokens
+    tokens = make([5, 7, 20])  # with their end tokens 6, 8 and 21: the second just fits a row
+    starts = tokens.story_starts.tolist()
+    place_of = {token: i for i, token in enumerate(stream_of(tokens))}
     batches = PackedBatches(tokens, context=8, batch_size=1, separate_stories=True)
-    seen_continued = seen_restarted = False
-    for epoch in range(30):
-        for _row, targets, positions, _ in epoch_rows(batches, epoch):
-            if targets[0] == IGNORED:
+    seen = set()
+    for epoch in range(60):
+        for _, targets, positions, _ in epoch_rows(batches, epoch):
+            if targets[0] < 10:  # ignored, or an end token, which does not tell its story
                 continue
-            place = targets[0] - 10 if 10 <= targets[0] < 15 else targets[0] - 15 if targets[0] >= 15 else None
-            if place is None:
-                continue
-            rest = (6 if targets[0] < 15 else 21) - place  # tokens of the story from here on
-            if place + min(rest, 8) <= 8:
-                assert positions[0] == place
-                seen_continued |= place > 0
-            else:
-                assert positions[0] == 0
-                seen_restarted = True
-    assert seen_continued
-    assert seen_restarted
+            story = np.searchsorted(starts, place_of[targets[0]], "right") - 1
+            place, end = place_of[targets[0]] - starts[story], starts[story + 1] - starts[story]
+            fits = min(place + 8, end) <= 8
+            assert positions[0] == (place if fits else 0)
+            seen.add((int(story), fits))
+    assert seen == {(0, True), (1, True), (2, True), (2, False)}
 
 
 # -- padded ----------------------------------------------------------------------------------------------
@@ -257,9 +257,9 @@ def test_shuffling_is_a_permutation(size, seed, epoch):
 
 
 def test_shuffling_is_fair():
-    seen = Counter(tuple(shuffled(np.arange(4), 4, seed, 0).tolist()) for seed in range(4800))
+    seen = Counter(tuple(shuffled(np.arange(4), 4, seed, 0).tolist()) for seed in range(1200))
     assert len(seen) == 24
-    assert sum((count - 200) ** 2 / 200 for count in seen.values()) < 49.7  # chi-square, 23 degrees: p = 0.001
+    assert sum((count - 50) ** 2 / 50 for count in seen.values()) < 49.7  # chi-square, 23 degrees: p = 0.001
     order = shuffled(np.arange(5000), 5000, 1, 0)
     assert abs(np.corrcoef(order, np.arange(5000))[0, 1]) < 0.05
     assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.05
@@ -267,7 +267,4 @@ def test_shuffling_is_fair():
 
 def test_the_order_is_the_same_for_ever():
     # A resumed run on another machine or with another NumPy must find the same rows.
-    assert shuffled(np.arange(10), 10, 0, 0).tolist() == ORDER_OF_TEN
-
-
-ORDER_OF_TEN = [0]
+    assert shuffled(np.arange(10), 10, 0, 0).tolist() == [8, 4, 5, 3, 0, 9, 2, 6, 1, 7]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_header_says_what_the_file_holds(tmp_path):
         "tokenizer": "abc",
     }
     # Readable without storylm, as the module's docstring says.
-    assert np.frombuffer(raw, "<u2", count=12, offset=HEADER_BYTES).tolist() == sum(STORIES, [])
+    assert np.frombuffer(raw, "<u2", count=12, offset=HEADER_BYTES).tolist() == list(chain(*STORIES))
     assert np.frombuffer(raw, "<u8", offset=HEADER_BYTES + 24).tolist() == [0, 4, 6, 12]
 
 
@@ -131,7 +132,7 @@ def test_a_set_is_one_ring_over_all_shards(tmp_path_factory, sizes, data):
     assert window.tolist() == [stream[(start + i) % len(stream)] for i in range(length)]
     assert (tokens.tokens, tokens.stories) == (len(stream), sum(map(len, shards)))
     starts = tokens.story_starts.tolist()
-    assert [stream[a:b] for a, b in zip(starts, starts[1:], strict=False)] == sum(shards, [])
+    assert [stream[a:b] for a, b in pairwise(starts)] == list(chain(*shards))
 
 
 def test_a_set_of_several_tokenizers_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+from itertools import pairwise
 
 import pytest
 from backports import zstd
@@ -30,7 +31,7 @@ COMPRESS = {"": lambda raw: raw, ".gz": gzip.compress, ".xz": lzma.compress, ".z
 def test_delimited_is_split_wherever_the_pieces_are_cut(raw, cuts, mark):
     raw, mark = raw.encode(), mark.encode()
     bounds = [0, *sorted(cuts), len(raw)]
-    pieces = [raw[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [raw[start:end] for start, end in pairwise(bounds)]
     found = list(delimited(iter(pieces), mark))
     assert [record for _, record, _ in found] == raw.split(mark)
     assert [ended for *_, ended in found] == [True] * raw.count(mark) + [False]
@@ -103,7 +104,7 @@ def test_a_file_that_is_not_what_its_name_says(kind):
 def test_open_file_says_why_not(tmp_path):
     with pytest.raises(DataError, match=r"cannot read .*no\.txt: No such file"):
         open_file(tmp_path / "no.txt")
-    with pytest.raises(DataError, match="cannot read .*: Is a directory"):
+    with pytest.raises(DataError, match=r"cannot read .*: Is a directory"):
         open_file(tmp_path)
 
 

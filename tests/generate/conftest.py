@@ -1,12 +1,21 @@
 """A tokenizer and models small enough to try everything on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 
 from storylm.config.model import ModelConfig
 from storylm.model.transformer import Transformer
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models so small are slower on several, and very much so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class LetterTokenizer:

@@ -1,5 +1,6 @@
 """Our models and transformers' (version 5) are the same models: equal logits, files that go both ways."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from model.model_zoo import ENLARGED, TOLERANCE, ZOO, random_model, random_token
 from storylm.model.store import load, save
 
 
-@pytest.fixture(autouse=True)
-def transformers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return pytest.importorskip("transformers")
+@pytest.fixture(scope="module")
+def transformers() -> Any:
+    return import_module("transformers")  # late: it takes seconds
 
 
 @pytest.mark.parametrize("scale", [1.0, ENLARGED])

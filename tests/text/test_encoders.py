@@ -1,7 +1,9 @@
 """Every encoder gives the ids of `tokenizers`: on real stories, on any text, on every letter there is."""
 
+import json
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ USED = {"bytes": "bytes", "own": "gigatoken", "gpt2": "gigatoken", "mistral": "g
 FAST = [kind for kind, encoder in USED.items() if encoder != "tokenizers"]
 
 # What stories are made of and what splits words, beside everything else.
-PIECES = st.sampled_from(["Once", " upon", "'ll", "'S", "  ", "\n", "12", "é", "▁", "🙂", "<|endoftext|>", "<s>", "\u0301"])
+PIECES = st.sampled_from(
+    ["Once", " upon", "'ll", "'S", "  ", "\n", "12", "é", "▁", "🙂", "<|endoftext|>", "<s>", "\u0301"]
+)
 TEXT = st.lists(PIECES | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=12).map("".join)
 
 
@@ -27,6 +31,7 @@ TEXT = st.lists(PIECES | st.text(st.characters(exclude_categories=["Cs"]), max_s
 def pair(tokenizer_of) -> Callable[[str], tuple[Encode, Encode]]:
     """The encoder that is used for one of `KINDS`, and `tokenizers`."""
 
+    @cache
     def get(kind: str) -> tuple[Encode, Encode]:
         if USED[kind] == "gigatoken":
             pytest.importorskip("gigatoken")
@@ -125,8 +130,6 @@ def test_an_encoder_that_differs_is_not_used(tokenizer_of, monkeypatch, wrong) -
 
 def test_a_probe_that_gigatoken_fails_is_noticed(tokenizer_of, tmp_path) -> None:
     """A split that is not GPT-2's: whether gigatoken can do it or not, the ids are those of `tokenizers`."""
-    import json
-
     tokenizer_of("own").save(tmp_path)
     spec = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
     byte_level = spec["pre_tokenizer"] | {"use_regex": False}

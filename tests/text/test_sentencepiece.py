@@ -60,7 +60,8 @@ def train(**options) -> bytes:
         sentence_iterator=iter(["aaaa aab abab baaa b", "a ab aaaaab bbb abba"] * 20),
         model_writer=model,
         minloglevel=2,
-        **{"model_type": "bpe", "vocab_size": 275, "byte_fallback": True, "normalization_rule_name": "identity"} | options,
+        **{"model_type": "bpe", "vocab_size": 275, "byte_fallback": True, "normalization_rule_name": "identity"}
+        | options,
     )
     return model.getvalue()
 

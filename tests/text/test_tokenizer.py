@@ -54,7 +54,9 @@ def test_special_tokens_in_text_are_text_and_ids_of_special_tokens_are_not(token
     assert tokenizer.special_ids.isdisjoint(tokenizer.encode_batch([LITERALS])[0].tolist())
     assert tokenizer.decode(ids) == LITERALS
     assert {tokenizer.start_id, tokenizer.end_id} <= tokenizer.special_ids
-    assert tokenizer.decode([tokenizer.start_id, *ids[:1], *tokenizer.special_ids, *ids[1:], tokenizer.end_id]) == LITERALS
+    assert (
+        tokenizer.decode([tokenizer.start_id, *ids[:1], *tokenizer.special_ids, *ids[1:], tokenizer.end_id]) == LITERALS
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,9 @@ def test_a_batch_is_its_texts_one_by_one_in_order(tokenizer_of, kind) -> None:
     assert [ids.tolist() for ids in batch] == [tokenizer.encode(text) for text in texts]
     assert all(isinstance(ids, np.ndarray) and ids.dtype == np.uint32 and ids.ndim == 1 for ids in batch)
     assert tokenizer.encode_batch([]) == []
-    assert [tokenizer.decode(ids) for ids in batch[:3]] == [tokenizer.decode(tokenizer.encode(text)) for text in texts[:3]]
+    assert [tokenizer.decode(ids) for ids in batch[:3]] == [
+        tokenizer.decode(tokenizer.encode(text)) for text in texts[:3]
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,7 +115,14 @@ def test_saved_and_loaded_it_is_the_same(tokenizer_of, kind, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "model_type"),
-    [("bytes", "qwen3"), ("own", "qwen3"), ("own", "llama"), ("gpt2", "gpt_neo"), ("mistral", "mistral"), ("llama2c", "llama")],
+    [
+        ("bytes", "qwen3"),
+        ("own", "qwen3"),
+        ("own", "llama"),
+        ("gpt2", "gpt_neo"),
+        ("mistral", "mistral"),
+        ("llama2c", "llama"),
+    ],
 )
 def test_transformers_loads_what_is_saved(tokenizer_of, kind, model_type, tmp_path) -> None:
     """Beside a config.json too, by whose model type transformers might choose a class of its own."""

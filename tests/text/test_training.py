@@ -36,7 +36,12 @@ def test_its_surroundings_are_gpt2s(tokenizer_of) -> None:
     own, gpt2 = spec(train_bpe(STORIES, 300)), spec(tokenizer_of("gpt2"))
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         assert own[part] == gpt2[part], part
-    assert own["pre_tokenizer"] == {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    assert own["pre_tokenizer"] == {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
 
 
 def test_the_alphabet_is_gpt2s(tokenizer_of) -> None:
@@ -66,7 +71,9 @@ def test_merges_are_the_most_frequent_pairs_within_words() -> None:
     tokenizer = train_bpe(["xyxyxy zz", "xy.zz"] * 3, 260)
     assert [tokenizer.decode([id]) for id in (257, 258)] == ["xy", "zz"]
     text = "the end " * 50
-    learned = {tokenizer.decode([id]) for tokenizer in [train_bpe([text], 400)] for id in range(257, tokenizer.vocab_size)}
+    learned = {
+        tokenizer.decode([id]) for tokenizer in [train_bpe([text], 400)] for id in range(257, tokenizer.vocab_size)
+    }
     assert " the" in learned
     assert not any(" " in token[1:] for token in learned)  # GPT-2's split: no merge across words
 

@@ -11,7 +11,7 @@ from storylm.train.observers import Observer, StepRecord
 
 SMALL = (
     "name=small",
-    "data.source=grammar?stories=300",
+    "data.source=grammar?stories=300&validation=8",
     "model.family=llama",
     "model.vocab_size=320",
     "model.context=64",

@@ -6,7 +6,7 @@ import typer
 
 SETTINGS = (
     "name=demo",
-    "data.source=grammar?stories=20000",
+    "data.source=grammar?stories=20000&validation=300",
     "model.vocab_size=1024",
     "model.context=256",
     "train.eval_stories=100",

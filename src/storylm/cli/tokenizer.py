@@ -35,7 +35,9 @@ def tokenizer(
     from storylm.text.training import train_bpe
 
     if has_tokenizer(out):
-        raise UsageError(f"{out} has a tokenizer already, which models may depend on: delete it or choose another --out")
+        raise UsageError(
+            f"{out} has a tokenizer already, which models may depend on: delete it or choose another --out"
+        )
     if max_stories is not None and max_stories < 1:
         raise UsageError(f"--max-stories {max_stories} is not allowed: it is 1 or more")
     corpus = open_source(source)

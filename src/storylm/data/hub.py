@@ -74,7 +74,7 @@ def download(file: HubFile) -> Path:
 def _cached_files(repo: str, revision: str | None) -> list[HubFile]:
     hub = _hub()
     try:
-        repos = hub.scan_cache_dir().repos
+        repos = hub.scan_cache_dir(hub.constants.HF_HUB_CACHE).repos
     except hub.errors.CacheNotFound:
         repos = frozenset()
     cached = next((entry for entry in repos if entry.repo_type == "dataset" and entry.repo_id == repo), None)

@@ -115,10 +115,13 @@ def _given(folder: Path, config: RunConfig) -> Prepared:
     for setting, given in asked.items():
         if given:
             raise UsageError(f"{folder} is prepared already: {setting} decides how stories are prepared, leave it out")
-    if config.tokenizer != OWN and Tokenizer.load(config.tokenizer).fingerprint != prepared.tokenizer.fingerprint:
+    made_with = prepared.manifest["settings"]["tokenizer"]
+    # A name that stands for the same thing everywhere ("gpt2") need not be fetched to be compared.
+    alike = config.tokenizer == OWN or (config.tokenizer == made_with and not Path(made_with).exists())
+    if not alike and Tokenizer.load(config.tokenizer).fingerprint != prepared.tokenizer.fingerprint:
         raise UsageError(
-            f"{folder} was made with another tokenizer ({prepared.manifest['settings']['tokenizer']}) than "
-            f"{config.tokenizer!r}: leave out the tokenizer, or prepare the stories again with it"
+            f"{folder} was made with another tokenizer ({made_with}) than {config.tokenizer!r}: leave out the"
+            " tokenizer, or prepare the stories again with it"
         )
     return prepared
 

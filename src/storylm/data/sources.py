@@ -48,8 +48,8 @@ def open_source(spec: str) -> Source:
         UsageError: an option that is not understood.
         SetupError: the Hub cannot be reached.
     """
-    if spec not in CORPORA and spec != "grammar" and _exists(Path(spec).expanduser()):
-        return _local(spec, Path(spec).expanduser(), {})
+    if spec not in CORPORA and spec != "grammar" and (path := _existing(spec)):
+        return _local(spec, path, {})
     name, _, query = spec.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     kind, _, seed = name.partition(":")
@@ -57,29 +57,32 @@ def open_source(spec: str) -> Source:
         return _grammar(spec, {"seed": seed, **options} if seed else options)
     if name in CORPORA:
         return _corpus(name, options)
-    path = Path(name).expanduser()
-    if _exists(path):
+    if path := _existing(name):
         return _local(spec, path, options)
-    if _HUB_NAME.fullmatch(name) and format_of(name) is None and not path.parent.is_dir():
+    if _HUB_NAME.fullmatch(name) and format_of(name) is None and not Path(name).parent.is_dir():
         return _hub(spec, name, options)
-    raise DataError(f"no file, folder or corpus {name!r}{_did_you_mean(name, path)}")
+    raise DataError(f"no file, folder or corpus {name!r}{_did_you_mean(name)}")
 
 
-def _exists(path: Path) -> bool:
+_NO_PATH = (OSError, RuntimeError, ValueError)  # too long a name, a `~` of nobody, a NUL
+
+
+def _existing(name: str) -> Path | None:
+    """The file or folder of this name, if there is one."""
     try:
-        return path.exists()
-    except OSError:  # a name longer than the file system has
-        return False
+        path = Path(name).expanduser()
+        return path if name and path.exists() else None
+    except _NO_PATH:
+        return None
 
 
-def _did_you_mean(name: str, path: Path) -> str:
+def _did_you_mean(name: str) -> str:
     names = [*CORPORA, "grammar"]
-    beside = (
-        [str(path.parent / entry.name) for entry in path.parent.iterdir()]
-        if _exists(path.parent) and path.parent.is_dir()
-        else []
-    )
-    close = get_close_matches(name.lower(), names, 1, 0.6) or get_close_matches(str(path), beside, 1, 0.8)
+    try:
+        beside = [str(entry) for entry in Path(name).expanduser().parent.iterdir()]
+    except _NO_PATH:
+        beside = []
+    close = get_close_matches(name.lower(), names, 1, 0.6) or get_close_matches(name, beside, 1, 0.8)
     return f"; did you mean {close[0]!r}?" if close else f": the named corpora are {', '.join(names)}"
 
 

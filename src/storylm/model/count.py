@@ -56,14 +56,20 @@ def training_bytes(
     - one chunk of logits, since all of them never exist at once (`model.loss`).
     """
     compute = _COMPUTE_BYTES[precision]
-    total, hidden = parameters(config), config.layers * _block_matrices(config)
-    state = _STATE_BYTES[optimizer] * hidden + _STATE_BYTES["adamw"] * (total - hidden)
-    copies = 0 if compute == 4 else compute * (hidden + config.vocab_size * config.width)
+    matrices = config.layers * _block_matrices(config) + config.vocab_size * config.width
+    copies = 0 if compute == 4 else compute * matrices
     layer = _kept_per_token(config, context, compute, device)
-    kept = batch * context * (config.layers * layer + 12 * config.width)  # 12: around the last norm, fp32
+    # One layer more for the gradients inside the one that is at work; 12: around the last norm, in fp32.
+    kept = batch * context * ((config.layers + 1) * layer + 12 * config.width)
     rows = min(batch * context, max(256, LOSS_CHUNK // config.vocab_size))
-    logits = rows * config.vocab_size * (2 * compute + 12)  # logits and gradient; softmax in fp32, in three steps
-    return 8 * total + state + copies + kept + logits
+    logits = rows * config.vocab_size * 21  # they, their gradient, and the steps of softmax in fp32
+    return 4 * parameters(config) + checkpoint_bytes(config, optimizer) + copies + kept + logits
+
+
+def checkpoint_bytes(config: ModelConfig, optimizer: str) -> int:
+    """What a checkpoint holds: the weights in fp32 and the optimizer's moments of each."""
+    total, hidden = parameters(config), config.layers * _block_matrices(config)
+    return 4 * total + _STATE_BYTES[optimizer] * hidden + _STATE_BYTES["adamw"] * (total - hidden)
 
 
 def _kept_per_token(config: ModelConfig, context: int, compute: int, device: str) -> int:

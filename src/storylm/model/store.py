@@ -40,13 +40,12 @@ def load(source: str | Path) -> tuple[Transformer, Tokenizer | None]:
             tokenizer with more tokens than the model.
     """
     folder = find_model_folder(source)
+    tokenizer = Tokenizer.load(folder) if has_tokenizer(folder) else None
     try:
         model = _read_model(folder)
+        check_vocabulary(model, tokenizer)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
-    tokenizer = Tokenizer.load(folder) if has_tokenizer(folder) else None
-    if tokenizer is not None:
-        check_vocabulary(model, tokenizer, folder)
     return model, tokenizer
 
 
@@ -70,8 +69,7 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | Path) ->
 
 def write_model_files(model: Transformer, tokenizer: Tokenizer | None, folder: Path) -> None:
     """Write the files of a model folder into one that exists: the part of `save` that checkpoints share."""
-    if tokenizer is not None:
-        check_vocabulary(model, tokenizer, folder)
+    check_vocabulary(model, tokenizer)
     config_json = to_config_json(model.config, tokenizer)
     dtype = str(model.head_weight.dtype).removeprefix("torch.")
     config_json |= {"dtype": dtype, "torch_dtype": dtype}
@@ -83,12 +81,16 @@ def write_model_files(model: Transformer, tokenizer: Tokenizer | None, folder: P
         tokenizer.save(folder)
 
 
-def check_vocabulary(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
-    """Refuse a tokenizer with more tokens than the model; a model may have more (padding of its table)."""
-    if tokenizer.vocab_size > model.config.vocab_size:
+def check_vocabulary(model: Transformer, tokenizer: Tokenizer | None) -> None:
+    """Refuse a tokenizer with more tokens than the model; a model may have more (padding of its table).
+
+    Raises:
+        CheckpointError: they do not belong together.
+    """
+    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens but the model only "
-            f"{model.config.vocab_size}: they do not belong together"
+            f"the tokenizer has {tokenizer.vocab_size} tokens but the model only {model.config.vocab_size}: "
+            "they do not belong together; use the tokenizer the model was trained with"
         )
 
 

@@ -52,7 +52,7 @@ def bytes_tokenizer() -> tokenizers.Tokenizer:
 
 def is_byte_level(spec: Mapping[str, Any]) -> bool:
     """Whether a tokenizer, given as its parsed tokenizer.json, keeps every byte of every text."""
-    before = spec["pre_tokenizer"] or {"type": None}
+    before: Any = spec["pre_tokenizer"] or {"type": "none"}
     steps = before["pretokenizers"] if before["type"] == "Sequence" else [before]
     byte_steps = [step for step in steps if step["type"] == "ByteLevel"]
     splits_only = all(

@@ -1,4 +1,4 @@
-"""Tokenizers as they lie about: a name, a tokenizer.json, a SentencePiece `.model`, a folder, a repository of the Hub."""
+"""Tokenizers as they lie about: a name, a tokenizer.json, a SentencePiece `.model`, a folder, a Hub repository."""
 
 import json
 import re
@@ -79,8 +79,8 @@ def _from_hub(repo: str) -> Found:
     except Exception as error:  # its kinds of network errors change from version to version
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"cannot get tokenizer {repo!r} from the Hub ({reason}): check the name and the network, run `hf auth login`"
-            " if it is gated, or give a local folder or tokenizer.json"
+            f"cannot get tokenizer {repo!r} from the Hub ({reason}): check the name and the network, run"
+            " `hf auth login` if it is gated, or give a local folder or tokenizer.json"
         ) from error
     return _from_folder(Path(folder), repo)
 
@@ -153,8 +153,9 @@ def _with_ends(tokenizer: tokenizers.Tokenizer, folder: Path | None) -> Found:
 
 
 def _named_ends(tokenizer: tokenizers.Tokenizer, folder: Path | None) -> Iterator[tuple[str, str]]:
-    for name in (CONFIG, "special_tokens_map.json", "config.json") if folder else ():
-        settings = _read_settings(folder / name)
+    beside = [folder / name for name in (CONFIG, "special_tokens_map.json", "config.json")] if folder else []
+    for path in beside:
+        settings = _read_settings(path)
         for suffix in ("token", "token_id"):
             end = _token(tokenizer, settings.get(f"eos_{suffix}"))
             start = _token(tokenizer, settings.get(f"bos_{suffix}"))

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, processors
@@ -111,12 +112,11 @@ def _parse(model: bytes) -> tuple[list[Piece], dict[int, int], dict[int, int]]:
     try:
         for number, value in _fields(model):
             if number == _PIECES and isinstance(value, bytes):
-                fields = dict(_fields(value))
+                fields: dict[int, Any] = dict(_fields(value))
                 (score,) = struct.unpack("<f", fields.get(_SCORE, bytes(4)))
                 pieces.append(Piece(fields[_TEXT].decode(), score, Kind(fields.get(_KIND, 1))))
             elif number in settings and isinstance(value, bytes):
-                fields = _fields(value)
-                settings[number] = {key: len(item) if isinstance(item, bytes) else item for key, item in fields}
+                settings[number] = {key: len(item) if isinstance(item, bytes) else item for key, item in _fields(value)}
     except (IndexError, KeyError, AttributeError, TypeError, ValueError, struct.error) as error:
         raise ValueError("not a SentencePiece model") from error
     return pieces, settings[_TRAINER], settings[_NORMALIZER]

@@ -157,6 +157,6 @@ def _refuse_surrogates(texts: Sequence[str]) -> None:
     for text in texts:
         if found := _SURROGATE.search(text):
             raise DataError(
-                f"text has a lone surrogate, U+{ord(found[0]):04X}, at character {found.start()}: it comes of bytes that"
-                " are not UTF-8; remove it, or clean the text (`storylm prepare` does)"
+                f"text has a lone surrogate, U+{ord(found[0]):04X}, at character {found.start()}: it comes of bytes"
+                " that are not UTF-8; remove it, or clean the text (`storylm prepare` does)"
             ) from None

@@ -1,4 +1,4 @@
-"""An own vocabulary: byte-level BPE trained on stories, with exactly GPT-2's split, so that other tools know its kind."""
+"""An own vocabulary: byte-level BPE trained on stories, split as GPT-2 does, so that other tools know its kind."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,0 +1,59 @@
+"""Pieces of text: joined they are the whole, and each one is certain."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generate.conftest import LetterTokenizer, WordTokenizer
+from storylm.generate.text import TextStream
+
+WORDS = st.text(st.sampled_from("ab é🙂\n"), max_size=30)
+
+
+def pieces(tokenizer, prompt: str, ids, stop=()) -> list[str]:
+    stream = TextStream(tokenizer, tokenizer.encode(prompt), stop)
+    return [*(stream.add(token) for token in ids), stream.finish()]
+
+
+@given(WORDS, WORDS)
+def test_any_text_comes_out_whole_and_in_whole_characters(prompt, text):
+    letters = LetterTokenizer()
+    out = pieces(letters, prompt, letters.encode(text))
+    assert "".join(out) == text
+    assert "\ufffd" not in "".join(out)
+    assert out[-1] == ""  # nothing is held back without need
+
+
+@given(st.lists(st.integers(0, 255), max_size=20))
+def test_bytes_that_are_no_text_still_come_out(ids):
+    letters = LetterTokenizer()
+    assert "".join(pieces(letters, "Hi", ids)) == letters.decode(ids)
+
+
+@given(WORDS, st.lists(st.text("ab é", min_size=1, max_size=4), max_size=3))
+def test_a_stop_string_cuts_where_find_would(text, stops):
+    letters = LetterTokenizer()
+    out = pieces(letters, "", letters.encode(text), stops)
+    # The earliest to be complete wins; of those complete with the same character, the one that begins first.
+    ends = [(text.index(stop) + len(stop), text.index(stop)) for stop in stops if stop in text]
+    expected = text[: min(start for end, start in ends if end == min(ends)[0])] if ends else text
+    assert "".join(out) == expected
+
+
+def test_text_is_held_back_only_while_it_may_be_a_stop_string():
+    letters = LetterTokenizer()
+    assert pieces(letters, "", letters.encode("The elf"), ["The end"]) == ["", "", "", "", "", "The el", "f", ""]
+    assert pieces(letters, "", letters.encode("aab"), ["ab"]) == ["", "a", "", ""]
+    assert pieces(letters, "", letters.encode("The e"), ["The end"])[-1] == "The e"
+
+
+def test_a_word_keeps_its_space_after_a_prompt():
+    words = WordTokenizer()
+    assert pieces(words, "the cat", [4, 2]) == [" sat", " the", ""]
+    assert pieces(words, "", [2, 3]) == ["the", " cat", ""]
+
+
+def test_a_stopped_stream_says_no_more():
+    stream = TextStream(LetterTokenizer(), [], ["b"])
+    assert [stream.add(token) for token in b"abc"] == ["a", "", ""]
+    assert stream.stopped
+    assert stream.finish() == ""
