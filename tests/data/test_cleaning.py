@@ -5,7 +5,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -64,7 +64,7 @@ def test_mojibake(bad, good):
     "good",
     [
         "“Curly”, ‘quotes’ — and a café, naïve; ﬁ ½ ＡＢＣ.",
-        "&amp; &lt;3 stays",
+        "é &amp; &lt;3 stays",
         "Old\r\nline ends\u2028here",
         "小猫说：“你好”。",
         "Price: 5 € or £ 3",
@@ -88,6 +88,7 @@ def test_whitespace():
     )
 
 
+@settings(deadline=None)
 @given(st.text(" \t\r\nab\xa0\u2028", max_size=40))
 def test_tidied_text_is_tidy_and_loses_no_word(text):
     tidy = tidy_whitespace(text)
@@ -126,6 +127,7 @@ def test_short_stories_are_fragments_by_the_setting():
     ("end", "truncated"),
     [
         ("They went home.", False),
+        ("They went home." + " \n" * 50, False),
         ('"Yes!"', False),
         ("She said, “Good night.” ❤️", False),
         ("They were happy (and so was the cat!).", False),
@@ -229,6 +231,7 @@ STORY = st.one_of(
 CONFIG = st.builds(CleaningConfig, **dict.fromkeys(SWITCHES, st.booleans()))
 
 
+@settings(deadline=None)
 @given(texts=st.lists(STORY, max_size=12), config=CONFIG, held_out=st.lists(STORY, max_size=4))
 def test_nothing_is_dropped_silently(texts, config, held_out):
     validation = Cleaner(config)
@@ -249,6 +252,7 @@ def test_nothing_is_dropped_silently(texts, config, held_out):
     json.dumps(report.to_json()).encode()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), CONFIG)
 def test_cleaning_a_story_is_pure(text, config):
     assert clean_text(text, config) == clean_text(text, config)

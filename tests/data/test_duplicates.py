@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from storylm.config.schema import CleaningConfig
+from storylm.data import duplicates
 from storylm.data.duplicates import (
     PERMUTATIONS,
     DuplicateFilter,
@@ -80,7 +81,7 @@ def test_unrelated_stories_are_not_thought_alike():
     marks = [fingerprint(" ".join(random_story(seed)), CONFIG) for seed in range(200)]
     estimates = [similarity(marks[i], marks[i + 1]) for i in range(199)]
     assert max(estimates) < 0.1
-    assert np.mean(estimates) < 0.01
+    assert np.mean(estimates) < 0.003
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
@@ -110,7 +111,8 @@ def test_bands_find_pairs_at_the_threshold():
     assert band_rows(0.8) == 7
 
 
-def test_copies_are_found_among_many_stories_while_the_tables_grow():
+def test_copies_are_found_among_many_stories_while_the_tables_grow(monkeypatch):
+    monkeypatch.setattr(duplicates, "_BUILD_STORIES", 3_000)
     chosen = np.random.default_rng(0)
     kept = chosen.integers(0, 256, (20_000, PERMUTATIONS), dtype=np.uint8)
     found = _Signatures(0.8)
@@ -131,14 +133,16 @@ def test_copies_are_found_among_many_stories_while_the_tables_grow():
 def test_the_earliest_of_several_is_kept_and_a_dropped_story_is_not_remembered():
     words = random_story(1)
     a, b = " ".join(words), " ".join(changed(words, 2, 3))
-    far = " ".join(changed(changed(words, 2, 3), 3, 5))  # near b, and not near a
-    assert jaccard(a, b) > 0.8 > jaccard(a, far)
+    far = " ".join(changed(changed(words, 2, 3), 3, 3))  # near b, and not near a
+    assert min(jaccard(a, b), jaccard(b, far)) > 0.82 > 0.78 > jaccard(a, far)
     assert check([a, b]) == [None, "near_duplicates"]
     # b was dropped: what is near b alone is kept.
     assert similarity(fingerprint(b, CONFIG), fingerprint(far, CONFIG)) > similarity(
         fingerprint(a, CONFIG), fingerprint(far, CONFIG)
     )
     assert check([a, b, far]) == [None, "near_duplicates", None]
+    # Near both a held-out story and one that was kept: it is the overlap that counts.
+    assert check([far, b], against=[a]) == [None, "overlap"]
 
 
 def test_held_out_stories_come_before_the_others():

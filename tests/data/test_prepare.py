@@ -21,6 +21,7 @@ from storylm.data.prepare import prepare, prepare_cached
 from storylm.data.prepared import Prepared
 from storylm.data.records import Record
 from storylm.text.tokenizer import Tokenizer
+from storylm.text.training import train_bpe
 
 NO_CLEANING = CleaningConfig(
     **dict.fromkeys(
@@ -366,6 +367,17 @@ def test_a_run_prepares_once(corpus, tmp_path, capsys, monkeypatch):
     assert len(list((tmp_path / "cache" / "prepared").iterdir())) == 5
     os.utime(Path(corpus) / "train-0.txt", (1, 1))
     assert prepare_cached(config).folder != first.folder
+
+
+def test_another_tokenizer_of_the_same_name_is_another_run(corpus, tmp_path):
+    config = RunConfig(tokenizer=str(tmp_path / "tok"), data={"source": corpus})
+    folders = set()
+    for text in ("the cat and the hat", "a dog and a log"):
+        train_bpe([text] * 9, 300).save(tmp_path / "tok")
+        prepared = prepare_cached(config)
+        assert prepared.tokenizer.fingerprint == Tokenizer.load(tmp_path / "tok").fingerprint
+        folders.add(prepared.folder)
+    assert len(folders) == 2
 
 
 def test_a_run_takes_a_prepared_folder(corpus, tmp_path, shared):

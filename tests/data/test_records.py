@@ -5,7 +5,7 @@ import json
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storylm.config.errors import UsageError
@@ -82,6 +82,7 @@ def test_a_story_too_long_is_counted_and_passed_over(monkeypatch):
     assert told(text(f"One.{ENDOFTEXT}{long}{ENDOFTEXT}Two.")) == ["One.", None, "Two."]
 
 
+@settings(deadline=None)
 @given(
     stories=st.lists(st.text("ab\n é", max_size=12), max_size=12),
     pieces=st.integers(1, 7),
@@ -93,6 +94,7 @@ def test_pieces_of_a_text_are_the_whole_each_record_once(stories, pieces, separa
     assert shared == text(raw, separator)
 
 
+@settings(deadline=None)
 @given(stories=st.lists(st.text("xyz", max_size=9), max_size=12), pieces=st.integers(1, 7))
 def test_pieces_of_json_lines_are_the_whole_each_record_once(stories, pieces):
     raw = "\n".join(json.dumps({"text": story}) for story in stories)
@@ -129,6 +131,7 @@ def test_instruct_records_without_a_story_or_with_only_one():
     assert story_record("Words: a, b\nStory:   \n") == Record(None, EMPTY, {"words": "a, b"})
     assert story_record("Story: Once.") == Record("Once.")
     assert story_record("Words: no story here.") == Record("Words: no story here.")
+    assert story_record("Words: a. Story: b.") == Record("Words: a. Story: b.")
     plain = "Once.\nSummary: not a field.\nStory: nor this."
     assert story_record(plain) == Record(plain)
 
@@ -222,6 +225,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=6), size=st.integers(1, 9))
 def test_json_values_wherever_the_text_is_cut(values, size):
     for raw in (
@@ -231,6 +235,10 @@ def test_json_values_wherever_the_text_is_cut(values, size):
     ):
         pieces = (raw[start : start + size] for start in range(0, len(raw), size))
         assert list(json_values(pieces)) == values
+
+
+def test_numbers_are_not_cut_in_two():
+    assert list(json_values(iter("[12, 345]"))) == list(json_values(iter("12 345"))) == [12, 345]
 
 
 def test_a_json_value_too_long_is_passed_over(monkeypatch):

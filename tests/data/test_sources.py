@@ -8,7 +8,7 @@ import pickle
 from contextlib import suppress
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storylm.config.errors import DataError, UsageError, UserError
@@ -225,6 +225,7 @@ def test_a_file_that_goes_away_after_opening(tmp_path):
         list(source.stories("train"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30).filter(lambda spec: "/" not in spec and spec not in ("~", ".", "..")))
 @example("~0")
 @example("\0")

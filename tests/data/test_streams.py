@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storylm.config.errors import DataError
@@ -27,6 +27,7 @@ from storylm.data.streams import (
 COMPRESS = {"": lambda raw: raw, ".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstd.compress}
 
 
+@settings(deadline=None)
 @given(raw=st.text("ab<|>", max_size=60), cuts=st.lists(st.integers(0, 60)), mark=st.sampled_from(["<|>", "a", "ab"]))
 def test_delimited_is_split_wherever_the_pieces_are_cut(raw, cuts, mark):
     raw, mark = raw.encode(), mark.encode()
@@ -53,6 +54,7 @@ def test_a_record_without_end_is_passed_over_and_never_held(monkeypatch, mark):
     assert list(delimited(iter([b"y" * 60] * 9), mark)) == [(0, None, False)]
 
 
+@settings(deadline=None)
 @given(before=st.integers(0, 40), limit=st.integers(1, 40), size=st.integers(1, 9))
 def test_look_ahead_loses_nothing_and_reads_no_further_than_it_must(before, limit, size):
     raw = b"." * before + b"MARK" + b"." * 20
@@ -128,6 +130,7 @@ def test_bytes_that_are_not_utf8_are_repaired_and_said_to_be(raw, text):
     assert repair_escaped(raw.decode("utf-8", "surrogateescape")) == (text, problem)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_decode_takes_any_bytes(raw):
     text, problem = decode(raw)

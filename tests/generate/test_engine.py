@@ -1,7 +1,7 @@
 import pytest
 import torch
-from generate.conftest import SHAPE, LetterTokenizer, build
 
+from generate.conftest import SHAPE, LetterTokenizer, build
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.model import ModelConfig
 from storylm.generate.engine import generate, stream, tell
@@ -74,8 +74,7 @@ def told_to_say(model, words: str, tokenizer: LetterTokenizer, last: int | None 
         directions = torch.nn.functional.normalize(
             torch.randn(len(ids), width, generator=torch.Generator().manual_seed(1)), dim=1
         )
-        for position, token in enumerate(ids[1:]):
-            model.positions.table.weight[position] = directions[position]
+        model.positions.table.weight[: len(ids)] = directions
         model.norm.weight.fill_(1)
         head = torch.zeros(model.config.vocab_size, width)
         for position, token in enumerate(ids[1:]):
@@ -134,17 +133,21 @@ def test_max_new_tokens_and_a_full_context_end_a_story(flat, letters):
 
 def test_a_prompt_longer_than_the_context_is_refused_or_cut_on_the_left(model, letters):
     prompt = "Once upon a time there was a story that was far too long to be read."
-    with pytest.raises(UsageError, match=rf"prompt is {len(prompt) + 1} tokens but .* context is 48: .*--truncate left"):
+    with pytest.raises(
+        UsageError, match=rf"prompt is {len(prompt) + 1} tokens but .* context is 48: .*--truncate left"
+    ):
         generate(model, letters, ["short", prompt])
     assert len(generate(model, letters, "x" * 47, max_new_tokens=1)[0]) <= 48
     settings = {"temperature": 0, "max_new_tokens": 10, "truncate": "left"}
     (story,) = generate(model, letters, prompt, **settings)
     assert story.startswith(prompt)
-    # 38 tokens of the prompt are read, which leaves room for 10. The context is not padded with what was cut.
-    (decoder_ids,) = [tell(model, letters, prompt, Sampling(temperature=0), max_new_tokens=10, truncate="left")]
-    assert bytes(decoder_ids[0].prompt_ids).decode() == prompt[-38:]
+    # 38 tokens of the prompt are read, which leaves room for 10; never less than half the context.
+    (told,) = tell(model, letters, prompt, Sampling(temperature=0), max_new_tokens=10, truncate="left")
+    assert bytes(told.prompt_ids).decode() == prompt[-38:]
     assert len(tell(model, letters, prompt, Sampling(), max_new_tokens=99, truncate="left")[0].prompt_ids) == 24
-    assert generate(model, letters, "short", **settings) == generate(model, letters, "short", **settings | {"truncate": None})
+    assert generate(model, letters, "short", **settings) == generate(
+        model, letters, "short", **settings | {"truncate": None}
+    )
 
 
 def test_text_comes_in_whole_characters(flat, letters):

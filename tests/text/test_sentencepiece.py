@@ -56,13 +56,14 @@ def test_text_is_sentencepieces_own(path, theirs) -> None:
 
 def train(**options) -> bytes:
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["aaaa aab abab baaa b", "a ab aaaaab bbb abba"] * 20),
-        model_writer=model,
-        minloglevel=2,
-        **{"model_type": "bpe", "vocab_size": 275, "byte_fallback": True, "normalization_rule_name": "identity"}
-        | options,
-    )
+    defaults = {
+        "sentence_iterator": iter(["aaaa aab abab baaa b", "a ab aaaaab bbb abba"] * 20),
+        "model_type": "bpe",
+        "vocab_size": 275,
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+    }
+    sentencepiece.SentencePieceTrainer.train(model_writer=model, minloglevel=2, **defaults | options)
     return model.getvalue()
 
 
@@ -78,6 +79,18 @@ def test_other_models_too_where_pieces_overlap(options) -> None:
         ids = theirs.encode(text)
         assert ours.encode(text, add_special_tokens=False).ids == ids, text
         assert ours.decode(ids) == theirs.decode(ids)
+
+
+def test_no_merges_make_a_control_piece() -> None:
+    """In this model "<s" and ">" are pieces, but not even they may become the token that begins a story."""
+    sentences = iter(["a<s x<s y> z>", "b<s c<s d>"] * 50)
+    model = train(sentence_iterator=sentences, vocab_size=272, split_by_unicode_script=False)
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model)
+    ours, start = sentencepiece_bpe(model)
+    ours.encode_special_tokens = True
+    assert (start, theirs.piece_to_id("<s") > 2, theirs.piece_to_id(">") > 2) == ("<s>", True, True)
+    for text in ("a<s>", "<s>", "x<s> <0x41>"):
+        assert ours.encode(text, add_special_tokens=False).ids == theirs.encode(text)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ def test_transformers_loads_what_is_saved(tokenizer_of, kind, model_type, tmp_pa
         assert theirs.encode(text, add_special_tokens=False) == ids
         assert theirs.decode(ids) == tokenizer.decode(ids)
     assert theirs.decode(tokenizer.encode("yes . no !")) == "yes . no !"
+    assert theirs.init_kwargs["clean_up_tokenization_spaces"] is False  # transformers 4 would take " ." for "."
     assert (theirs("Hi").input_ids[0] == tokenizer.start_id) == (kind in ("mistral", "llama2c"))
 
 

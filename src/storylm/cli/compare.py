@@ -75,12 +75,11 @@ def compare(
 def _side_by_side(models: list[str], told: list[list[str]], facts: list[str]) -> "RenderableType":
     """A column for each model; a row for each prompt, and one for the facts."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*(Text(name) for name in models), box=SIMPLE_HEAD, expand=True, show_lines=True)
-    for column in table.columns:
-        column.ratio = 1  # all as wide
+    columns = (Column(Text(name), ratio=1) for name in models)  # all as wide
+    table = Table(*columns, box=SIMPLE_HEAD, expand=True, show_lines=True)
     for stories in zip(*told, strict=True):
         table.add_row(*(Text(printable(story)) for story in stories))
     table.add_row(*(Text(lines, style="dim") for lines in facts))

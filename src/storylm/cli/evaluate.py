@@ -21,7 +21,7 @@ def evaluate(
     batch_size: int = typer.Option(16, help="Rows of the model's context scored at once; it does not change figures."),
     max_stories: options.MaxStories = None,
     stride: int = typer.Option(
-        None, help="Tokens by which the windows of a story longer than the context move (default: half the context)."
+        None, help="Score stories longer than the context to their end, in windows that move by so many tokens."
     ),
     tokenizer: options.OtherTokenizer = None,
     device: options.Device = "auto",
@@ -39,7 +39,7 @@ def evaluate(
     likelihood = judge(network, words, corpus, batch_size, stride)
     console = Console(highlight=False)
     console.print(_table(likelihood))
-    console.print(CONVENTION, style="dim")
+    console.print(f"{CONVENTION} {_about_long_stories(likelihood)}".strip(), style="dim")
     if output is not None:
         about = {
             "model": model,
@@ -62,9 +62,22 @@ def _table(likelihood: "Likelihood") -> "Table":
     table.add_row("[bold]bits per byte[/]", f"[bold]{likelihood.bits_per_byte:.4f}[/]")
     table.add_row("nats per token", f"{likelihood.nats_per_token:.4f}")
     table.add_row("perplexity", f"{likelihood.perplexity:,.3f}")
-    table.add_row("nats per end token", f"{likelihood.special_nats / likelihood.special_tokens:.4f}")
+    if likelihood.special_tokens:
+        table.add_row("nats per end token", f"{likelihood.special_nats / likelihood.special_tokens:.4f}")
     table.add_row("stories", f"{likelihood.stories:,}")
     table.add_row("tokens", f"{likelihood.tokens:,}")
     table.add_row("bytes", f"{likelihood.bytes:,}")
-    table.add_row(f"longer than {likelihood.context} tokens", f"{likelihood.truncated_stories:,}")
+    table.add_row("truncated stories", f"{likelihood.truncated_stories:,}")
     return table
+
+
+def _about_long_stories(likelihood: "Likelihood") -> str:
+    """What became of those longer than the context."""
+    context, stride = likelihood.context, likelihood.stride
+    if not likelihood.truncated_stories:
+        return ""
+    if stride is None:
+        return f"Of truncated stories, the first {context} tokens: with --stride {max(1, context // 2)}, all of them."
+    return (
+        f"Truncated stories are longer than the context, {context} tokens, and scored in windows {stride} tokens apart."
+    )

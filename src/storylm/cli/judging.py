@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from storylm.text.tokenizer import Tokenizer
 
 CONVENTION = (
-    "Every token of a story is scored once, from its first, given only the start token; the end token is left out; "
-    "bytes are the text's in UTF-8."
+    "Each story is scored from its first token, given only the start token; the end token is left out; bytes are those "
+    "of the scored text in UTF-8."
 )
 
 

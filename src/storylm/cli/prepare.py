@@ -77,6 +77,8 @@ def _show(prepared: "Prepared") -> None:
     for split in SPLITS:
         stories, tokens, size = prepared.stories(split), prepared.tokens(split), prepared.bytes(split)
         ratio = f", {size / tokens:.2f} bytes a token" if tokens else ""
-        console.print(f"{split:<10}  {stories:>9,} stories  {tokens:>13,} tokens  {size:>13,} bytes{ratio}", soft_wrap=True)
+        console.print(
+            f"{split:<10}  {stories:>9,} stories  {tokens:>13,} tokens  {size:>13,} bytes{ratio}", soft_wrap=True
+        )
     console.print(f"tokenizer   {prepared.tokenizer.vocab_size:,} tokens")
     console.print(f"\nnext        storylm train PRESET --data {prepared.folder}", soft_wrap=True)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 if TYPE_CHECKING:
     from storylm.generate.telling import Story
@@ -63,10 +64,8 @@ class StoryPrinter:
 
 def printable(text: str) -> str:
     """Text without control characters, which an untrained model may well tell and a terminal would obey."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" or character.isspace() else "\ufffd"
-        for character in text.replace("\r\n", "\n").replace("\r", "\n")
-    )
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join("\ufffd" if category(letter) == "Cc" and letter not in "\n\t" else letter for letter in text)
 
 
 def check_file(path: Path | None) -> None:

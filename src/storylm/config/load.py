@@ -1,25 +1,24 @@
 """Settings from a preset, a file and `key=value`, each replacing what came before, with the origin of every value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from storylm.config.errors import UsageError
 from storylm.config.keys import FIELDS, allowed, choices, closest, takes
 from storylm.config.model import FAMILIES
 from storylm.config.schema import RunConfig
-from storylm.config.values import Values, flatten, nest, parse_overrides, read_yaml
+from storylm.config.values import Values, flatten, nest, parse_overrides, read_yaml, write_yaml
 
 LENGTHS = ("train.steps", "train.epochs", "train.minutes")
 # Settings that say the same thing in different ways: whoever gives one later means it instead of the other.
 ALTERNATIVES = (LENGTHS, ("optim.warmup_steps", "optim.warmup_share"))
 DERIVED = {
-    "model.kv_heads": "model.heads",
+    "model.kv_heads": "as model.heads",
     "model.head_dim": "model.width / model.heads",
     "model.ff_width": "4 x model.width",
 }
@@ -101,9 +100,9 @@ def from_yaml(text: str, where: str) -> RunConfig:
     return _build([_Layer(where, flatten(read_yaml(text, where), f" in {where}"))]).config
 
 
-def to_yaml(config: RunConfig) -> str:
-    """All settings as YAML; `from_yaml` gives the same settings back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def to_yaml(config: RunConfig, origins: Mapping[str, str] | None = None) -> str:
+    """All settings as YAML, with their origins as comments if given; `from_yaml` gives the same settings back."""
+    return write_yaml(flatten(config.model_dump(mode="json")), origins)
 
 
 # -- reading ---------------------------------------------------------------------------------------------
@@ -194,7 +193,8 @@ def _explain(error: ValidationError, values: Values, origins: dict[str, str]) ->
 
 
 def _wrong(name: str, value: Any, origin: str) -> str:
-    shown = {"None": "null", "True": "true", "False": "false"}.get(str(value), value)
+    shown = " ".join(str(value).split())  # one line
+    shown = {"None": "null", "True": "true", "False": "false"}.get(shown, shown)
     hint = closest(str(value), choices(name)) if choices(name) else ""
     source = "" if origin == "override" else f" ({origin})"
     return f"{name}={shown}{source} cannot be used: allowed is {allowed(name)}{hint}"

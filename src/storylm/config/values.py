@@ -1,6 +1,7 @@
 """Settings as flat values by dotted name: from a YAML tree, from `key=value` texts, and back to a tree."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from storylm.config.keys import FIELDS, GROUPS, allowed, choices, suggestion, ta
 Values = dict[str, Any]
 """Dotted name -> value, as YAML has it: numbers, text, lists, None."""
 
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: 2024-99-99 is a date that there is not
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -19,7 +21,7 @@ def read_yaml(text: str, where: str) -> dict:
     """The mapping that YAML text holds, {} for an empty one; `UsageError` for anything else."""
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
@@ -41,11 +43,11 @@ def flatten(tree: Mapping, where: str = "", prefix: str = "") -> Values:
             values |= flatten(value, where, f"{name}.")
         elif name in GROUPS:
             if value is not None:  # a group with all its lines commented out is empty
-                raise UsageError(f"'{name}'{where} is a group of settings, not {value!r}: set one of {_members(name)}")
+                raise UsageError(f"{name!r}{where} is a group of settings, not {value!r}: set one of {_members(name)}")
         elif name in FIELDS:
             values[name] = _spell(name, value)
         else:
-            raise UsageError(f"unknown setting '{name}'{where}{suggestion(name) or _known(prefix)}")
+            raise UsageError(f"unknown setting {name!r}{where}{suggestion(name) or _known(prefix)}")
     return values
 
 
@@ -62,14 +64,14 @@ def parse_overrides(overrides: Sequence[str]) -> Values:
             raise UsageError(f"{override!r} is no setting: write key=value, as in optim.lr=1e-3")
         key = key.strip()
         if key in GROUPS:
-            raise UsageError(f"'{key}' is a group of settings: set one of {_members(key)}")
+            raise UsageError(f"{key!r} is a group of settings: set one of {_members(key)}")
         value: Any = text
         # Text stays as it is, so that "on", "12" and "a: b" need no quotes.
         textual = key in FIELDS and (choices(key) or takes(key, str))
         if not textual or (text in ("null", "~", "") and takes(key, type(None))):
             try:
                 value = yaml.safe_load(text)
-            except yaml.YAMLError:
+            except _NOT_YAML:
                 raise UsageError(f"{override!r}: the value is not valid YAML{_expected(key)}") from None
         tree: Any = value
         for part in reversed(key.split(".")):
@@ -112,3 +114,35 @@ def _known(prefix: str) -> str:
 def _members(group: str) -> str:
     start = f"{group}." if group else ""
     return ", ".join(dict.fromkeys(name.removeprefix(start).split(".")[0] for name in FIELDS if name.startswith(start)))
+
+
+def write_yaml(values: Values, comments: Mapping[str, str] | None = None) -> str:
+    """Flat values as a YAML tree, one line each, with comments by dotted name, aligned but for very long lines.
+
+    >>> print(write_yaml({"name": "a", "optim.lr": 0.1}, {"name": "default", "optim.lr": "override"}), end="")
+    name: a    # default
+    optim:
+      lr: 0.1  # override
+    """
+    lines: list[tuple[str, str]] = []
+    path: list[str] = []
+    for name, value in values.items():
+        *groups, last = name.split(".")
+        for depth, group in enumerate(groups):
+            if path[: depth + 1] != groups[: depth + 1]:
+                lines.append((f"{'  ' * depth}{group}:", ""))
+        path = groups
+        lines.append((f"{'  ' * len(groups)}{last}: {_inline(value)}", (comments or {}).get(name, "")))
+    column = max((len(line) for line, comment in lines if comment and len(line) <= 48), default=0)
+    return "".join(f"{line:<{column}}  # {comment}\n" if comment else f"{line}\n" for line, comment in lines)
+
+
+def _inline(value: Any) -> str:
+    """A value as YAML on one line; quoted only where it must be."""
+    for style in (None, '"'):  # only in double quotes do line ends stay within the line
+        text = yaml.safe_dump(
+            [value], default_flow_style=True, default_style=style, allow_unicode=True, width=sys.maxsize
+        ).strip()
+        if len(text.splitlines()) == 1:
+            break
+    return text[1:-1]

@@ -22,6 +22,7 @@ _HASH_BYTES = 8
 _SEED = 1
 _WAYS = 8  # stories a bucket holds
 _LOAD = 0.75  # stories a slot, before the tables grow
+_BUILD_STORIES = 100_000  # filed at once when they do
 _WORD = re.compile(r"\w+")
 
 
@@ -38,7 +39,7 @@ def shingles(text: str) -> list[str]:
 
 def fingerprint(text: str, config: CleaningConfig) -> bytes:
     """What a story is compared by: 136 bytes, or 8 where no rule compares nearly."""
-    exact = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES).digest()
+    exact = hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).digest()
     if not (config.near_duplicates or config.overlap):
         return exact
     minhash = rensa.RMinHash(PERMUTATIONS, _SEED)  # pyright: ignore - compiled, without type stubs
@@ -49,12 +50,12 @@ def fingerprint(text: str, config: CleaningConfig) -> bytes:
 def similarity(first: bytes, second: bytes) -> float:
     """The estimated Jaccard similarity of two fingerprints' stories."""
     a, b = (np.frombuffer(mark, np.uint8, offset=_HASH_BYTES) for mark in (first, second))
-    return _jaccard(int((a == b).sum()))
+    return max(0.0, float(_jaccard((a == b).sum())))
 
 
-def _jaccard(agreeing: int) -> float:
-    # Different values have the same low byte once in 256.
-    return max(0.0, (agreeing / PERMUTATIONS - 1 / 256) / (1 - 1 / 256))
+def _jaccard(agreeing: np.ndarray) -> np.ndarray:
+    """The estimate from how many values agree: of different ones, 1 in 256 has the same low byte by chance."""
+    return (agreeing / PERMUTATIONS - 1 / 256) / (1 - 1 / 256)
 
 
 def band_rows(threshold: float) -> int:
@@ -109,14 +110,14 @@ class _Signatures:
         slots = self.table[self.every_band, self.keys(signature[None])[0]]
         candidates = np.unique(slots[slots >= 0])
         agreeing = (self.stored[candidates] == signature).sum(axis=1)
-        alike = candidates[(agreeing / PERMUTATIONS - 1 / 256) / (1 - 1 / 256) >= self.threshold]
+        alike = candidates[_jaccard(agreeing) >= self.threshold]
         return int(alike[0]) if len(alike) else None
 
     def _build(self, buckets: int) -> None:
         """Tables of `buckets`, with all stories so far."""
         self.table = np.full((self.bands, buckets, _WAYS), -1, np.int32)
-        for start in range(0, self.count, 100_000):
-            keys_SB = self.keys(self.stored[start : min(self.count, start + 100_000)])
+        for start in range(0, self.count, _BUILD_STORIES):
+            keys_SB = self.keys(self.stored[start : min(self.count, start + _BUILD_STORIES)])
             for band in range(self.bands):
                 order = np.argsort(keys_SB[:, band], kind="stable")
                 bucket = keys_SB[order, band]

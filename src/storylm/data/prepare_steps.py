@@ -3,21 +3,22 @@
 import errno
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from storylm.config.errors import DataError, SetupError, UsageError
-from storylm.config.files import atomic_file, atomic_folder, sweep, write_text
+from storylm.config.errors import SetupError, UsageError
+from storylm.config.files import atomic_file, sweep, write_text
 from storylm.data.cache import LOCK
 from storylm.data.cleaning_report import CleaningReport
-from storylm.data.prepare_choosing import KEPT, VALIDATION, choose
-from storylm.data.prepare_encoding import EncodeTask, chunk_verdicts, encode_chunk
+from storylm.data.prepare_choosing import choose
+from storylm.data.prepare_encoding import EncodeTask, encode_chunk
 from storylm.data.prepare_plan import Plan
 from storylm.data.prepare_pool import Tally, cores, run
 from storylm.data.prepare_progress import Stage, Watch
 from storylm.data.prepare_reading import PartRead, ReadTask, read_part
+from storylm.data.prepare_tokenizer import refuse_empty, saved_tokenizer
 from storylm.data.prepared import (
     CLEANING,
     SPLITS,
@@ -29,12 +30,10 @@ from storylm.data.prepared import (
     write_manifest,
 )
 from storylm.text.tokenizer import Tokenizer
-from storylm.text.training import train_bpe
 
 WORK = ".work"  # what is done so far; gone once all is
 CHUNK_BYTES = 8 * 2**20  # of text: what becomes one shard
 SMALL_BYTES = 32 * 2**20  # fewer are not worth starting processes for
-BPE_BYTES = 200 * 2**20  # of text: more does not make a better vocabulary
 
 
 def carry_out(plan: Plan, out: Path, workers: int | None, watch: Watch | None) -> Prepared:
@@ -51,7 +50,9 @@ def carry_out(plan: Plan, out: Path, workers: int | None, watch: Watch | None) -
         parts = _read(plan, out / WORK / "parts", workers, watch)
         stage = Stage("finding duplicates", watch)
         choose(parts, plan.cleaning, plan.held_out, stage.tell)
-        tokenizer = _tokenizer(plan, parts, out, watch)
+        for split in SPLITS[: 1 if plan.held_out else 2]:
+            refuse_empty(plan, parts, split)
+        tokenizer = saved_tokenizer(plan, parts, out, watch)
         chunks = _encode(parts, tokenizer, out, workers, watch)
         _finish(plan, parts, chunks, tokenizer, out)
     except OSError as error:
@@ -120,56 +121,6 @@ def _read(plan: Plan, work: Path, workers: int | None, watch: Watch | None) -> l
 
 def _workers(asked: int | None, size: int) -> int:
     return asked or (cores() if size > SMALL_BYTES else 1)
-
-
-# -- the tokenizer ---------------------------------------------------------------------------------------
-
-
-def _tokenizer(plan: Plan, parts: Sequence[PartRead], out: Path, watch: Watch | None) -> Tokenizer:
-    """The plan's tokenizer, or one trained on the stories to train on, saved in `out`."""
-    for split in SPLITS[: 1 if plan.held_out else 2]:
-        _refuse_empty(plan, parts, split)
-    folder = out / TOKENIZER
-    if not folder.is_dir():
-        tokenizer = plan.tokenizer
-        if tokenizer is None:
-            Stage("training the tokenizer", watch)
-            size = sum(size for part in parts if part.split == "train" for _, size in part.chunks)
-            tokenizer = train_bpe(_every(-(-size // BPE_BYTES), parts), plan.vocab_size)
-        with atomic_folder(folder) as temporary:
-            tokenizer.save(temporary)
-    return Tokenizer.load(folder)
-
-
-def _every(stride: int, parts: Sequence[PartRead]) -> Iterator[str]:
-    """Every so many-th of the stories to train on, so that a part of a large corpus is like the whole."""
-    number = 0
-    for part in parts:
-        for chunk in range(len(part.chunks)):
-            for text, verdict in zip(part.texts(chunk), chunk_verdicts(part, chunk).tolist(), strict=True):
-                if verdict == KEPT:
-                    if number % stride == 0:
-                        yield text
-                    number += 1
-
-
-def _refuse_empty(plan: Plan, parts: Sequence[PartRead], split: str) -> None:
-    wanted = VALIDATION if split == "validation" else KEPT
-    dropped = 0
-    for part in parts:
-        for chunk in range(len(part.chunks)):
-            verdicts = chunk_verdicts(part, chunk)
-            if (verdicts == wanted).any():
-                return
-            dropped += int(((verdicts & VALIDATION) == wanted).sum())
-    report = sum((part.report for part in parts if part.split == split), CleaningReport())
-    reasons = [f"{rule.dropped:,} by {name}" for name, rule in report.rules.items() if rule.dropped]
-    reasons += [f"{dropped:,} as duplicates or overlap"] if dropped else []
-    name = plan.validation.name if plan.validation and split == "validation" else plan.source.name
-    raise DataError(
-        f"{name} has no stories for {split}: {report.read:,} records read, dropped: {', '.join(reasons) or 'none'}"
-        + ("; a rule is switched off by cleaning.RULE=false" if reasons else "")
-    )
 
 
 # -- stage 3 ---------------------------------------------------------------------------------------------

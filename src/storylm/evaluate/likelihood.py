@@ -6,9 +6,10 @@ compared across tokenizers. The convention, to be stated beside every figure:
 - each story is scored from its first token, given only the start token;
 - special tokens (the end of the story) are left out and reported beside it, as not every model has one;
 - the bytes are those of the source text, and every story counts once;
-- the context is the model's own. Of a longer story every token is still scored exactly once, in windows
-  that move by `stride` tokens (`evaluate.windows`); such stories are counted as truncated, because some of
-  their tokens are predicted from less than all that stands before them.
+- the context is the model's own. Of a longer story only the first `context` tokens are scored, the bytes
+  are theirs, and it counts as truncated. With a `stride` every token of it is scored, exactly once, in
+  windows that move by so many tokens (`evaluate.windows`): its later tokens are then predicted from less
+  than all that stands before them.
 """
 
 import math
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,8 +38,8 @@ class Likelihood:
     """Totals over stories; what one asks for is divided once, at the end.
 
     `nats` and `tokens` are those of the text, `special_nats` and `special_tokens` those of the end tokens,
-    `bytes` the text's in UTF-8. `truncated_stories` are longer than `context` tokens and were scored in
-    windows `stride` tokens apart.
+    `bytes` the scored text's in UTF-8. `truncated_stories` are longer than `context` tokens: the rest of them
+    was not scored, or, with a `stride`, scored in windows so many tokens apart.
     """
 
     nats: float
@@ -48,7 +50,7 @@ class Likelihood:
     special_nats: float
     special_tokens: int
     context: int
-    stride: int
+    stride: int | None
 
     @property
     def nats_per_token(self) -> float:
@@ -83,8 +85,8 @@ def evaluate(
     Args:
         batch_size: how many rows of the model's context are scored at once; of shorter stories there are
             as many more. The result does not depend on it.
-        stride: by how many tokens the windows of a story longer than the context move (default: half the
-            context; 1 shows each token as much as the model can see, at the price of a pass per token).
+        stride: score stories longer than the context to their end, in windows that move by so many tokens
+            (1 shows each token as much as the model can see, at the price of a pass per token).
         progress: called with the stories and tokens done, after every batch.
 
     >>> evaluate(model, tokenizer, ["Once upon a time..."]).bits_per_byte      # doctest: +SKIP
@@ -96,25 +98,26 @@ def evaluate(
         CheckpointError: the tokenizer has more tokens than the model.
     """
     context = model.config.context
-    stride = max(1, context // 2) if stride is None else stride
-    if not 1 <= stride <= context:
+    if stride is not None and not 1 <= stride <= context:
         raise UsageError(f"stride={stride} is not allowed: it is from 1 to the model's context, {context}")
     if batch_size < 1:
         raise UsageError(f"batch_size={batch_size} is not allowed: it is 1 or more")
     check_vocabulary(model, tokenizer)
-    totals = _Totals()
+    totals, done = _Totals(), 0
     training = model.training
     model.eval()
     try:
         for group in _groups(stories, STORIES_AT_ONCE):
             rows: list[Window] = []
             for text, ids in zip(group, tokenizer.encode_batch(group), strict=True):
-                totals.add_story(text, cut=len(ids) + 1 > context)
+                cut = len(ids) > context
+                totals.add_story(text if stride or not cut else _beginning(tokenizer, ids[:context]), cut)
                 rows += windows(ids, tokenizer.start_id, tokenizer.end_id, context, stride)
             for batch in batches(rows, batch_size * context):
                 totals.add_nats(*_score(model, batch), tokenizer.end_id)
+                done += sum(window.last for window in batch)
                 if progress is not None:
-                    progress(totals.special_tokens, totals.tokens)  # a story is done when its end is scored
+                    progress(done, totals.tokens)
     finally:
         model.train(training)
     if totals.tokens == 0:
@@ -154,6 +157,11 @@ def _score(model: Transformer, batch: list[Window]) -> tuple[Tensor, Tensor]:
     targets_N = targets_BT[scored_BT]
     # Summed in fp64, and there because Apple's GPUs have none.
     return token_nats(hidden_ND, model.head_weight, targets_N).cpu().double(), targets_N.cpu()
+
+
+def _beginning(tokenizer: Tokenizer, ids: np.ndarray) -> str:
+    """The text of a story's first tokens, without a last character that is not all there."""
+    return tokenizer.decode(ids).rstrip("\ufffd")
 
 
 def _groups(stories: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -1,11 +1,10 @@
 """Stories cut into windows that fit a model's context, and windows gathered into batches.
 
-Every token of a story is scored exactly once, given as much of what stands before it as its window shows:
-
-    context 4, stride 2       tokens     s a b c d e f      (s start; the last target is the end token)
-                              window 1   s a b c            scores a b c d
-                              window 2       b c d e        scores e f
-                              window 3           d e f      scores the end
+                          tokens     s a b c d e f      (s start; the last target is the end token)
+context 4                 window     s a b c            scores a b c d; the rest is not scored
+context 4, stride 2       window 1   s a b c            scores a b c d
+                          window 2       b c d e        scores e f
+                          window 3           d e f      scores the end
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,10 +23,12 @@ class Window:
 
     tokens: np.ndarray
     targets: np.ndarray
+    last: bool
+    """Whether nothing more of its story is scored."""
 
 
-def windows(ids: np.ndarray, start_id: int, end_id: int, context: int, stride: int) -> Iterator[Window]:
-    """The windows of one story, `ids` being its tokens without special ones.
+def windows(ids: np.ndarray, start_id: int, end_id: int, context: int, stride: int | None) -> Iterator[Window]:
+    """The windows of one story, `ids` being its tokens without special ones; without a stride only the first.
 
     >>> [w.targets.tolist() for w in windows(np.array([7, 8, 9]), start_id=0, end_id=0, context=3, stride=2)]
     [[7, 8, 9], [-100, 0]]
@@ -35,13 +36,14 @@ def windows(ids: np.ndarray, start_id: int, end_id: int, context: int, stride: i
     stream = np.concatenate(([start_id], ids, [end_id])).astype(np.int64)
     tokens, targets = stream[:-1], stream[1:]
     scored = 0
-    for first in range(0, len(tokens), stride):
+    for first in range(0, len(tokens), stride or len(tokens)):
         end = min(first + context, len(tokens))
         window_targets = targets[first:end].copy()
         window_targets[: scored - first] = IGNORED
-        yield Window(tokens[first:end], window_targets)
+        last = stride is None or end == len(tokens)
+        yield Window(tokens[first:end], window_targets, last)
         scored = end
-        if end == len(tokens):
+        if last:
             return
 
 

@@ -1,8 +1,8 @@
 """Telling stories: prompts in, whole stories out, all at once or piece by piece.
 
-    generate(model, tokenizer, prompts, ...)            -> list[str]
-    stream(model, tokenizer, prompt, ...)               -> pieces of one story, as they come
-    tell(model, tokenizer, prompts, Sampling(...), ...) -> list[Story], which also say how and why they ended
+generate(model, tokenizer, prompts, ...)            -> list[str]
+stream(model, tokenizer, prompt, ...)               -> pieces of one story, as they come
+tell(model, tokenizer, prompts, Sampling(...), ...) -> list[Story], which also say how and why they ended
 """
 
 from collections.abc import Callable, Iterator, Sequence

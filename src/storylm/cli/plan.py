@@ -1,0 +1,74 @@
+"""`storylm plan`: what a run will take, before it is begun."""
+
+from pathlib import Path
+
+import typer
+
+
+def plan(
+    preset: str | None = typer.Argument(None, help="A preset (see `storylm presets`); may be left out with --config."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, as in train.minutes=10."),
+    config_file: Path = typer.Option(None, "--config", help="A YAML file of settings, over the preset's."),
+    probe: bool = typer.Option(True, "--probe/--no-probe", help="Train for some seconds to measure the speed."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON, with null for what is not known."),
+) -> None:
+    """Say what a run will take on this machine: parameters, arithmetic, memory, disk and time. Downloads nothing."""
+    import json
+    from dataclasses import asdict
+
+    from storylm.config.errors import UsageError
+    from storylm.config.load import resolve
+
+    if preset is not None and "=" in preset:  # no preset, only settings
+        preset, overrides = None, [preset, *(overrides or [])]
+    if preset is None and config_file is None and not overrides:
+        raise UsageError("say what to plan: a preset (see `storylm presets`) or --config FILE")
+    config = resolve(preset, config_file, overrides or []).config
+
+    from storylm.train.plan import plan_run
+
+    plan = plan_run(config, probe)
+    if as_json:
+        print(json.dumps(asdict(plan), indent=2))
+        return
+    unknown = "known once the stories are prepared" if config.train.minutes is None else "known from a probe"
+    rows = {
+        "parameters": f"{plan.parameters:,}",
+        "FLOPs per token": f"{plan.flops_per_token / 1e6:,.1f} million, forward and backward",
+        "memory": f"{_size(plan.training_bytes)} for training in {plan.precision} on {plan.device}, uncompiled",
+        "disk": f"{_size(plan.disk_bytes)} of checkpoints",
+        "tokens": unknown if plan.tokens is None else f"{plan.tokens:,} ({plan.tokens_per_step:,} a step)",
+        "steps": unknown if plan.steps is None else f"{plan.steps:,}",
+        "speed": "not measured"
+        if plan.tokens_per_second is None
+        else f"{plan.tokens_per_second:,.0f} tokens/s uncompiled",
+        "time": "unknown" if plan.seconds is None else _duration(plan.seconds),
+    }
+    for name, value in rows.items():
+        print(f"{name:<16} {value}")
+
+
+def _size(count: float) -> str:
+    """
+    >>> _size(1_234_567)
+    '1.23 MB'
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(5000)
+    '83 min'
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours / 24:,.0f} days"

@@ -1,0 +1,64 @@
+"""Between choosing and encoding: are there stories, and what cuts them into tokens?"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from storylm.config.errors import DataError
+from storylm.config.files import atomic_folder
+from storylm.data.cleaning_report import CleaningReport
+from storylm.data.prepare_choosing import KEPT, VALIDATION
+from storylm.data.prepare_encoding import chunk_verdicts
+from storylm.data.prepare_plan import Plan
+from storylm.data.prepare_progress import Stage, Watch
+from storylm.data.prepare_reading import PartRead
+from storylm.data.prepared import TOKENIZER
+from storylm.text.tokenizer import Tokenizer
+from storylm.text.training import train_bpe
+
+BPE_BYTES = 200 * 2**20  # of text: more does not make a better vocabulary
+
+
+def saved_tokenizer(plan: Plan, parts: Sequence[PartRead], out: Path, watch: Watch | None) -> Tokenizer:
+    """The plan's tokenizer, or one trained on the stories to train on, saved in `out`."""
+    folder = out / TOKENIZER
+    if not folder.is_dir():
+        tokenizer = plan.tokenizer
+        if tokenizer is None:
+            Stage("training the tokenizer", watch)
+            size = sum(size for part in parts if part.split == "train" for _, size in part.chunks)
+            tokenizer = train_bpe(_every(-(-size // BPE_BYTES), parts), plan.vocab_size)
+        with atomic_folder(folder) as temporary:
+            tokenizer.save(temporary)
+    return Tokenizer.load(folder)
+
+
+def _every(stride: int, parts: Sequence[PartRead]) -> Iterator[str]:
+    """Every so many-th of the stories to train on, so that a part of a large corpus is like the whole."""
+    number = 0
+    for part in parts:
+        for chunk in range(len(part.chunks)):
+            for text, verdict in zip(part.texts(chunk), chunk_verdicts(part, chunk).tolist(), strict=True):
+                if verdict == KEPT:
+                    if number % stride == 0:
+                        yield text
+                    number += 1
+
+
+def refuse_empty(plan: Plan, parts: Sequence[PartRead], split: str) -> None:
+    """Raise `DataError`, with counts, where cleaning has left `split` nothing."""
+    wanted = VALIDATION if split == "validation" else KEPT
+    dropped = 0
+    for part in parts:
+        for chunk in range(len(part.chunks)):
+            verdicts = chunk_verdicts(part, chunk)
+            if (verdicts == wanted).any():
+                return
+            dropped += int(((verdicts & VALIDATION) == wanted).sum())
+    report = sum((part.report for part in parts if part.split == split), CleaningReport())
+    reasons = [f"{rule.dropped:,} by {name}" for name, rule in report.rules.items() if rule.dropped]
+    reasons += [f"{dropped:,} as duplicates or overlap"] if dropped else []
+    name = plan.validation.name if plan.validation and split == "validation" else plan.source.name
+    raise DataError(
+        f"{name} has no stories for {split}: {report.read:,} records read, dropped: {', '.join(reasons) or 'none'}"
+        + ("; a rule is switched off by cleaning.RULE=false" if reasons else "")
+    )

@@ -1,0 +1,79 @@
+"""`storylm compare` from the outside."""
+
+import pytest
+
+from cli.telling import call, small_model
+from storylm.cli.compare import compare
+from storylm.config.errors import CheckpointError, DataError
+from storylm.evaluate.corpus import Corpus
+from storylm.evaluate.likelihood import evaluate
+from storylm.generate.engine import generate
+from storylm.model.store import load
+
+DATA = "grammar?validation=3"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, monkeypatch_module) -> list[str]:
+    folder = tmp_path_factory.mktemp("models")
+    monkeypatch_module.chdir(folder)  # short names fit a column
+    small_model(folder / "first", 1), small_model(folder / "second", 2)
+    return ["first", "second"]
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def flat(text: str) -> str:
+    """Text without what rich puts between and around words."""
+    return "".join(character for character in text if character.isalnum() or character in ".,/")
+
+
+def test_side_by_side_with_every_models_own_figures(models):
+    result = call(
+        compare,
+        *models,
+        "-p",
+        "Once",
+        "--max-new-tokens",
+        "12",
+        "--top-k",
+        "30",
+        "--data",
+        DATA,
+        env={"COLUMNS": "120"},
+    )
+    lines = result.stdout.splitlines()
+    head = next(line for line in lines if "first" in line)
+    assert head.index("second") - head.index("first") >= 36
+    for name in models:
+        model, tokenizer = load(name)
+        assert tokenizer is not None
+        judged = evaluate(model, tokenizer, Corpus(DATA))
+        assert f"{judged.bits_per_byte:.4f} bits per byte" in result.stdout
+        assert f"{sum(weights.numel() for weights in model.parameters()):,} parameters" in result.stdout
+        assert judged.stories == 3
+    assert result.stdout.count("tokens/s") == 2
+
+
+def test_one_after_another_where_columns_would_be_narrow(models):
+    arguments = [*models, "-p", "Once", "-p", "A [bold]cat[/]", "--max-new-tokens", "12"]
+    result = call(compare, *arguments, env={"COLUMNS": "60"})
+    lines = result.stdout.splitlines()
+    headings = [number for number, line in enumerate(lines) if "──" in line]
+    assert [lines[number].strip("─ ") for number in headings] == models
+    for name in models:
+        for prompt in ("Once", "A [bold]cat[/]"):
+            (story,) = generate(*load(name), prompt, max_new_tokens=12)
+            assert flat(story) in flat(result.stdout)
+    assert "bits per byte" not in result.stdout
+
+
+def test_mistakes_come_before_any_story(models):
+    with pytest.raises(DataError, match=r"nowhere\.txt"):
+        call(compare, "no-such-model", "--data", "nowhere.txt")
+    with pytest.raises(CheckpointError, match="no-such-model"):
+        call(compare, models[0], "no-such-model")
