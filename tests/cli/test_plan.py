@@ -95,13 +95,13 @@ def test_the_probe_trains_rows_of_the_runs_own_batch(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(planning, "_update_seconds", lambda learner, rows, length: seen.append((rows, length)) or 0.25)
     monkeypatch.setattr(planning, "reuse_freed_memory", lambda: None)
     config = resolve("story-1m", None, [*SMALL, "train.batch_size=24"]).config
-    monkeypatch.setattr(planning, "PROBE_SECONDS", 4.0)
+    monkeypatch.setattr(planning, "PROBE_SECONDS", 2.0)
     speed = planning.probe_speed(config, torch.device("cpu"), "fp32")
     assert {length for _, length in seen} == {32}
     assert seen[-1][0] == 24
     assert speed == 24 * 32 / 0.25
     seen.clear()
-    monkeypatch.setattr(planning, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(planning, "PROBE_SECONDS", 0.8)
     assert planning.probe_speed(config, torch.device("cpu"), "fp32") == 32 / 0.25  # slow machine: one row
     assert len(seen) == 1 + 1 + 4
 

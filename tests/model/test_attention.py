@@ -54,19 +54,20 @@ def test_attention_equals_a_loop_over_visible_keys(window: int | None) -> None:
 
 
 def test_separate_stories_do_not_see_each_other() -> None:
-    """Two stories in one row, with positions anew in each, give what each gives alone."""
+    """Stories side by side in a row, positions anew in each and other lengths in each row, are what each is alone."""
     torch.manual_seed(0)
     for family in ("gpt_neo", "gpt2", "llama"):
         config = ModelConfig(family=family, vocab_size=31, context=16, layers=2, width=24, heads=3, init_std=0.2)
         model = Transformer(config).initialise(torch.Generator().manual_seed(1)).eval()
-        a, b = torch.randint(31, (1, 5)), torch.randint(31, (1, 7))
+        rows = [[torch.randint(31, (length,)) for length in lengths] for lengths in ((5, 7), (9, 3))]
         together = model(
-            torch.cat((a, b), 1),
-            positions_BT=torch.cat((torch.arange(5), torch.arange(7)))[None],
-            documents_BT=torch.tensor([[0] * 5 + [1] * 7]),
+            torch.stack([torch.cat(row) for row in rows]),
+            positions_BT=torch.stack([torch.cat([torch.arange(len(story)) for story in row]) for row in rows]),
+            documents_BT=torch.tensor([[0] * 5 + [1] * 7, [0] * 9 + [1] * 3]),
         )
-        torch.testing.assert_close(together[:, :5], model(a), atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(together[:, 5:], model(b), atol=1e-5, rtol=1e-4)
+        for logits, row in zip(together, rows, strict=True):
+            alone = torch.cat([model(story[None])[0] for story in row])
+            torch.testing.assert_close(logits, alone, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["half", "interleaved"])

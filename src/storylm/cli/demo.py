@@ -38,6 +38,7 @@ def demo(
     result = train_run(config, out, fresh=True)
     if result.validation is not None:
         model, tokenizer = storylm.load(result.model)
+        assert tokenizer is not None  # a run saves its tokenizer
         story = storylm.generate(model, tokenizer, "", seed=seed)[0]
         console.print(Panel(story.strip(), title="a story it tells", width=100))
         console.print(

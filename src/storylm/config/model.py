@@ -49,43 +49,51 @@ class ModelConfig(Settings):
     8
     """
 
-    family: Family = Field("qwen3", description="the transformers class this model is saved as")
-    vocab_size: int = Field(4096, ge=2, description="rows of the embedding table")
-    context: int = Field(512, ge=1, description="longest sequence, in tokens")
-    layers: int = Field(4, ge=1, description="transformer blocks")
-    width: int = Field(256, ge=1, description="features of the residual stream")
-    heads: int = Field(4, ge=1, description="query heads")
-    kv_heads: int = Field(0, ge=0, description="key/value heads, each shared by heads/kv_heads query heads (0: heads)")
-    head_dim: int = Field(0, ge=0, description="features of one head (0: width/heads)")
-    ff_width: int = Field(0, ge=0, description="features inside the feed-forward layer (0: 4 x width)")
+    family: Family = Field(default="qwen3", description="the transformers class this model is saved as")
+    vocab_size: int = Field(default=4096, ge=2, description="rows of the embedding table")
+    context: int = Field(default=512, ge=1, description="longest sequence, in tokens")
+    layers: int = Field(default=4, ge=1, description="transformer blocks")
+    width: int = Field(default=256, ge=1, description="features of the residual stream")
+    heads: int = Field(default=4, ge=1, description="query heads")
+    kv_heads: int = Field(
+        default=0, ge=0, description="key/value heads, each shared by heads/kv_heads query heads (0: heads)"
+    )
+    head_dim: int = Field(default=0, ge=0, description="features of one head (0: width/heads)")
+    ff_width: int = Field(default=0, ge=0, description="features inside the feed-forward layer (0: 4 x width)")
 
-    positions: Literal["learned", "rotary", "none"] = Field("learned", description="how a token knows its place")
-    rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary frequencies")
+    positions: Literal["learned", "rotary", "none"] = Field(
+        default="learned", description="how a token knows its place"
+    )
+    rope_theta: float = Field(default=10_000.0, gt=0, description="base of the rotary frequencies")
     rope_layout: Literal["half", "interleaved"] = Field(
-        "half",
+        default="half",
         description="which features rotate together: i and i+d/2 (transformers) or 2i and 2i+1 (llama2.c)",
     )
-    norm: Literal["layernorm", "rmsnorm"] = Field("layernorm", description="normalisation before each part")
-    norm_eps: float = Field(1e-5, gt=0, description="added to the variance")
-    activation: Literal["gelu", "gelu_tanh", "silu", "relu", "relu2"] = Field("gelu_tanh", description="nonlinearity")
-    gated: bool = Field(False, description="feed-forward is activation(gate) * up, as in SwiGLU")
+    norm: Literal["layernorm", "rmsnorm"] = Field(default="layernorm", description="normalisation before each part")
+    norm_eps: float = Field(default=1e-5, gt=0, description="added to the variance")
+    activation: Literal["gelu", "gelu_tanh", "silu", "relu", "relu2"] = Field(
+        default="gelu_tanh", description="nonlinearity"
+    )
+    gated: bool = Field(default=False, description="feed-forward is activation(gate) * up, as in SwiGLU")
     windows: tuple[int | None, ...] = Field(
-        (None,),
+        default=(None,),
         min_length=1,
         description="attention window of each layer, repeated; null: all earlier tokens",
     )
-    qk_norm: bool = Field(False, description="RMSNorm over each query and key head before positions")
-    attention_bias: bool = Field(True, description="bias in the query, key and value projections")
-    output_bias: bool = Field(True, description="bias in the attention's output projection")
-    ff_bias: bool = Field(True, description="bias in the feed-forward projections")
+    qk_norm: bool = Field(default=False, description="RMSNorm over each query and key head before positions")
+    attention_bias: bool = Field(default=True, description="bias in the query, key and value projections")
+    output_bias: bool = Field(default=True, description="bias in the attention's output projection")
+    ff_bias: bool = Field(default=True, description="bias in the feed-forward projections")
     attention_scale: float | None = Field(
-        None, gt=0, description="factor on query-key products (null: 1/sqrt(head_dim))"
+        default=None, gt=0, description="factor on query-key products (null: 1/sqrt(head_dim))"
     )
-    tied: bool = Field(True, description="the output head is the embedding table")
-    dropout: float = Field(0.0, ge=0, lt=1, description="on embeddings, attention weights and both residual branches")
-    init_std: float = Field(0.02, gt=0, description="standard deviation of initial weights")
+    tied: bool = Field(default=True, description="the output head is the embedding table")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="on embeddings, attention weights and both residual branches"
+    )
+    init_std: float = Field(default=0.02, gt=0, description="standard deviation of initial weights")
     init_outputs: Literal["same", "scaled", "zero"] = Field(
-        "same",
+        default="same",
         description="initial weights of projections into the residual stream: like the rest, / sqrt(2 layers), or 0",
     )
 

@@ -11,89 +11,111 @@ from storylm.config.model import ModelConfig
 class CleaningConfig(Settings):
     """Which rules `data.cleaning` applies, in this order. Every rule counts what it did."""
 
-    mojibake: bool = Field(True, description="repair text decoded with the wrong encoding (ftfy)")
-    control: bool = Field(True, description="remove control characters, byte-order marks and lone surrogates")
-    whitespace: bool = Field(True, description="LF line ends; no runs of spaces, trailing spaces or 3+ line ends")
-    fragments: bool = Field(True, description="drop stories that start in mid-sentence or are very short")
-    truncated: bool = Field(True, description="drop stories that stop in mid-sentence")
-    exact_duplicates: bool = Field(True, description="keep one of stories alike to the letter")
-    near_duplicates: bool = Field(True, description="keep one of stories alike by MinHash of their word 5-grams")
-    near_threshold: float = Field(
-        0.8, gt=0, le=1, description="Jaccard similarity from which stories are near duplicates"
+    mojibake: bool = Field(default=True, description="repair text decoded with the wrong encoding (ftfy)")
+    control: bool = Field(default=True, description="remove control characters, byte-order marks and lone surrogates")
+    whitespace: bool = Field(
+        default=True, description="LF line ends; no runs of spaces, trailing spaces or 3+ line ends"
     )
-    overlap: bool = Field(True, description="remove from train what also stands in validation, exactly or nearly")
-    min_characters: int = Field(30, ge=0, description="shorter stories are fragments")
+    fragments: bool = Field(default=True, description="drop stories that start in mid-sentence or are very short")
+    truncated: bool = Field(default=True, description="drop stories that stop in mid-sentence")
+    exact_duplicates: bool = Field(default=True, description="keep one of stories alike to the letter")
+    near_duplicates: bool = Field(
+        default=True, description="keep one of stories alike by MinHash of their word 5-grams"
+    )
+    near_threshold: float = Field(
+        default=0.8, gt=0, le=1, description="Jaccard similarity from which stories are near duplicates"
+    )
+    overlap: bool = Field(
+        default=True, description="remove from train what also stands in validation, exactly or nearly"
+    )
+    min_characters: int = Field(default=30, ge=0, description="shorter stories are fragments")
 
 
 class DataConfig(Settings):
     """Where stories come from and how they become batches."""
 
-    source: str = Field("tinystories", description="a named corpus, a Hub dataset, a file or a folder")
-    validation: str | None = Field(None, description="the same for validation (null: the source's own, or a share)")
+    source: str = Field(default="tinystories", description="a named corpus, a Hub dataset, a file or a folder")
+    validation: str | None = Field(
+        default=None, description="the same for validation (null: the source's own, or a share)"
+    )
     validation_share: float = Field(
-        0.02, gt=0, lt=0.5, description="share held out where a source has no validation split"
+        default=0.02, gt=0, lt=0.5, description="share held out where a source has no validation split"
     )
-    max_stories: int | None = Field(None, ge=1, description="use only the first so many training stories")
+    max_stories: int | None = Field(default=None, ge=1, description="use only the first so many training stories")
     cleaning: CleaningConfig = CleaningConfig()
-    layout: Literal["packed", "padded"] = Field("packed", description="stories end to end in full rows, or one a row")
-    separate_stories: bool = Field(
-        False, description="packed: no attention between stories, positions start anew in each"
+    layout: Literal["packed", "padded"] = Field(
+        default="packed", description="stories end to end in full rows, or one a row"
     )
-    context: int | None = Field(None, ge=2, description="tokens a row (null: the model's context)")
+    separate_stories: bool = Field(
+        default=False, description="packed: no attention between stories, positions start anew in each"
+    )
+    context: int | None = Field(default=None, ge=2, description="tokens a row (null: the model's context)")
 
 
 class OptimConfig(Settings):
     """The optimizer and its schedule. A step is one update of the weights."""
 
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: hidden matrices by Muon, the rest by AdamW")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    muon_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon's matrices")
-    muon_decay: float = Field(0.01, ge=0, description="decoupled decay of Muon's matrices")
-    muon_momentum: float = Field(0.95, ge=0, lt=1, description="momentum of Muon")
-    embedding_lr: float | None = Field(None, gt=0, description="peak learning rate of the embeddings (null: lr)")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay rates of the moments")
-    eps: float = Field(1e-8, gt=0, description="AdamW's denominator offset")
-    weight_decay: float = Field(0.1, ge=0, description="decoupled decay of matrices; never of biases and norms")
-    clip: float | None = Field(1.0, gt=0, description="largest gradient norm (null: no clipping)")
-    schedule: Literal["constant", "linear", "cosine", "wsd"] = Field("cosine", description="shape after warm-up")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
-    warmup_share: float | None = Field(None, ge=0, lt=1, description="share of the run instead of warmup_steps")
-    decay_share: float = Field(
-        0.2, gt=0, le=1, description="wsd: the final share of the run in which the rate falls linearly"
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw", description="muon: hidden matrices by Muon, the rest by AdamW"
     )
-    final_lr_ratio: float = Field(0.1, ge=0, le=1, description="the rate at the end, as a share of the peak")
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    muon_lr: float = Field(default=0.02, gt=0, description="peak learning rate of Muon's matrices")
+    muon_decay: float = Field(default=0.01, ge=0, description="decoupled decay of Muon's matrices")
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="momentum of Muon")
+    embedding_lr: float | None = Field(
+        default=None, gt=0, description="peak learning rate of the embeddings (null: lr)"
+    )
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay rates of the moments")
+    eps: float = Field(default=1e-8, gt=0, description="AdamW's denominator offset")
+    weight_decay: float = Field(default=0.1, ge=0, description="decoupled decay of matrices; never of biases and norms")
+    clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm (null: no clipping)")
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
+        default="cosine", description="shape after warm-up"
+    )
+    warmup_steps: int = Field(default=100, ge=0, description="steps of linear warm-up")
+    warmup_share: float | None = Field(default=None, ge=0, lt=1, description="share of the run instead of warmup_steps")
+    decay_share: float = Field(
+        default=0.2, gt=0, le=1, description="wsd: the final share of the run in which the rate falls linearly"
+    )
+    final_lr_ratio: float = Field(default=0.1, ge=0, le=1, description="the rate at the end, as a share of the peak")
 
 
 class TrainConfig(Settings):
     """How long, how large, and what is kept."""
 
-    steps: int | None = Field(None, ge=1, description="optimizer updates (one of steps, epochs, minutes)")
-    epochs: float | None = Field(None, gt=0, description="passes over the training tokens")
-    minutes: float | None = Field(None, gt=0, description="wall-clock time, start to saved result")
-    batch_size: int = Field(32, ge=1, description="rows in one forward pass on one device")
-    accumulation: int = Field(1, ge=1, description="forward passes in one step")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where the device has it")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto: where it is sure to pay")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    threads: int | None = Field(None, ge=1, description="CPU threads (null: all cores)")
-    seed: int = Field(0, ge=0, description="of weights, data order, dropout and samples")
-    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
-    eval_every: int = Field(500, ge=0, description="steps between passes over validation (0: only at the end)")
+    steps: int | None = Field(default=None, ge=1, description="optimizer updates (one of steps, epochs, minutes)")
+    epochs: float | None = Field(default=None, gt=0, description="passes over the training tokens")
+    minutes: float | None = Field(default=None, gt=0, description="wall-clock time, start to saved result")
+    batch_size: int = Field(default=32, ge=1, description="rows in one forward pass on one device")
+    accumulation: int = Field(default=1, ge=1, description="forward passes in one step")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: bf16 where the device has it"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="torch.compile; auto: where it is sure to pay"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads (null: all cores)")
+    seed: int = Field(default=0, ge=0, description="of weights, data order, dropout and samples")
+    log_every: int = Field(default=10, ge=1, description="steps between lines of metrics.jsonl")
+    eval_every: int = Field(default=500, ge=0, description="steps between passes over validation (0: only at the end)")
     eval_stories: int | None = Field(
-        None, ge=1, description="use only the first so many validation stories while training"
+        default=None, ge=1, description="use only the first so many validation stories while training"
     )
-    save_every: int = Field(500, ge=0, description="steps between checkpoints (0: only at the end)")
-    save_minutes: float | None = Field(10.0, gt=0, description="minutes between checkpoints, whichever comes first")
-    sample_every: int = Field(500, ge=0, description="steps between sample stories (0: only at the end)")
+    save_every: int = Field(default=500, ge=0, description="steps between checkpoints (0: only at the end)")
+    save_minutes: float | None = Field(
+        default=10.0, gt=0, description="minutes between checkpoints, whichever comes first"
+    )
+    sample_every: int = Field(default=500, ge=0, description="steps between sample stories (0: only at the end)")
     sample_prompts: tuple[str, ...] = Field(
-        ("Once upon a time", "One day, a little girl"), description="beginnings of samples"
+        default=("Once upon a time", "One day, a little girl"), description="beginnings of samples"
     )
-    keep_every: int | None = Field(None, ge=1, description="keep a checkpoint for good every so many steps")
+    keep_every: int | None = Field(default=None, ge=1, description="keep a checkpoint for good every so many steps")
     keep_log_spaced: bool = Field(
-        False, description="keep checkpoints at steps 1, 2, 4, 8, ... for the study of training"
+        default=False, description="keep checkpoints at steps 1, 2, 4, 8, ... for the study of training"
     )
-    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without gain")
-    max_bad_steps: int = Field(10, ge=1, description="stop after so many non-finite steps in a row")
+    patience: int | None = Field(default=None, ge=1, description="stop after so many evaluations without gain")
+    max_bad_steps: int = Field(default=10, ge=1, description="stop after so many non-finite steps in a row")
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":
@@ -108,18 +130,18 @@ class TrainConfig(Settings):
 class TrackConfig(Settings):
     """Where metrics go besides metrics.jsonl and the console."""
 
-    tensorboard: bool = Field(False, description="event files in the run folder")
-    wandb: str | None = Field(None, description="project name on Weights & Biases")
-    trackio: str | None = Field(None, description="project name in trackio")
+    tensorboard: bool = Field(default=False, description="event files in the run folder")
+    wandb: str | None = Field(default=None, description="project name on Weights & Biases")
+    trackio: str | None = Field(default=None, description="project name in trackio")
 
 
 class RunConfig(Settings):
     """A whole run. `storylm config PRESET` prints one with the origin of every value."""
 
-    name: str = Field("custom", description="preset or run name")
-    about: str = Field("", description="where the preset comes from, in a sentence")
+    name: str = Field(default="custom", description="preset or run name")
+    about: str = Field(default="", description="where the preset comes from, in a sentence")
     tokenizer: str = Field(
-        "bpe",
+        default="bpe",
         description="bpe (own, of model.vocab_size), gpt2, mistral, bytes, a file, a folder or a Hub id",
     )
     model: ModelConfig = ModelConfig()

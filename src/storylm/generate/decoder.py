@@ -82,7 +82,7 @@ class Decoder:
 
     def _keep(self, indices: list[int]) -> None:
         self.rows = [self.rows[index] for index in indices]
-        self._generators = self._generators[: len(indices)]
+        self._generators = [self._generators[index] for index in indices]
         indices_B = torch.tensor(indices, dtype=torch.long, device=self._lengths_B.device)
         self._cache.keep(indices_B)
         self._lengths_B, self._drawn_B = self._lengths_B[indices_B], self._drawn_B[indices_B]

@@ -45,9 +45,9 @@ def visible(
     distance_BTS = queries_BT[:, :, None] - keys_BS[:, None, :]
     seen_BTS = distance_BTS >= 0
     if window is not None:
-        seen_BTS &= distance_BTS < window
+        seen_BTS = seen_BTS & (distance_BTS < window)
     if query_documents_BT is not None and key_documents_BS is not None:
-        seen_BTS &= query_documents_BT[:, :, None] == key_documents_BS[:, None, :]
+        seen_BTS = seen_BTS & (query_documents_BT[:, :, None] == key_documents_BS[:, None, :])
     return seen_BTS
 
 

@@ -20,7 +20,7 @@ from storylm.model.transformer import Transformer
 from storylm.train.device import pick_device, pick_precision, reuse_freed_memory
 from storylm.train.learner import Learner
 
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = 6.0
 CHECKPOINTS = 4  # last, previous, best, and the one being written
 
 
@@ -124,9 +124,9 @@ def epoch_tokens(config: RunConfig) -> int | None:
 
 
 def probe_speed(config: RunConfig, device: torch.device, precision: str) -> float:
-    """Tokens a second of real, uncompiled updates on random tokens, in about ten seconds.
+    """Tokens a second of real, uncompiled updates on random tokens, in at most about fifteen seconds.
 
-    Rows of the run's own length; as many of its batch as a step of about a second holds.
+    Rows of the run's own length; as many of its batch as a step of a second or two holds.
     """
     if device.type == "cpu":
         torch.set_num_threads(config.train.threads or torch.get_num_threads())
@@ -137,7 +137,7 @@ def probe_speed(config: RunConfig, device: torch.device, precision: str) -> floa
         length = round(tokens_per_row(config))
         _update_seconds(learner, 1, length)  # the first one also loads kernels and makes the optimizer's state
         rows = 1
-        while rows < config.train.batch_size and _update_seconds(learner, rows, length) < PROBE_SECONDS / 8:
+        while rows < config.train.batch_size and _update_seconds(learner, rows, length) < PROBE_SECONDS / 4:
             rows = min(2 * rows, config.train.batch_size)
         times: list[float] = []
         while sum(times) < PROBE_SECONDS and len(times) < 20:
