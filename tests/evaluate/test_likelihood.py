@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import storylm
 from storylm.config.errors import CheckpointError, DataError, UsageError
+from storylm.evaluate import likelihood
 from storylm.evaluate.likelihood import Likelihood, evaluate
 from storylm.model.llama2c import read_llama2c
 
@@ -70,7 +71,7 @@ def test_totals_add_up_and_the_order_does_not_matter(model, letters, stories, mo
     parts = [evaluate(model, letters, [story]) for story in stories[::-1]]
     for name in ("nats", "tokens", "bytes", "stories", "truncated_stories", "special_nats", "special_tokens"):
         assert getattr(whole, name) == pytest.approx(sum(getattr(part, name) for part in parts), rel=1e-6)
-    monkeypatch.setattr("storylm.evaluate.likelihood.STORIES_AT_ONCE", 4)
+    monkeypatch.setattr(likelihood, "STORIES_AT_ONCE", 4)
     assert same(evaluate(model, letters, iter(stories)), whole)
 
 

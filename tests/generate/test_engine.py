@@ -182,6 +182,12 @@ def test_the_repetition_penalty_knows_the_prompt_and_what_was_told(parrot, lette
     assert not generate(parrot, letters, "a", temperature=0, max_new_tokens=1, repetition_penalty=1e9)[0].endswith("aa")
 
 
+def test_padding_behind_a_shorter_prompt_was_never_seen(parrot, letters):
+    parrot = told_to_say(parrot, "\0", letters)  # token 0, which fills up the shorter row
+    parrot.head.weight.data[ord("z")] = parrot.head.weight.data[0] / 2  # what it would say were that one penalised
+    assert generate(parrot, letters, ["", "abc"], temperature=0, max_new_tokens=1, repetition_penalty=1e9)[0] == "\0"
+
+
 def test_rows_of_the_model_without_a_token_are_never_drawn(letters):
     model = build(ModelConfig(**{**SHAPE, "family": "gpt2", "init_std": 0.001, "vocab_size": 3000}))
     told = tell(model, letters, ["a"] * 20, Sampling(temperature=1.0), max_new_tokens=40)

@@ -29,6 +29,17 @@ def test_top_p_keeps_the_smallest_set_that_reaches_the_mass(logits, p):
         assert probabilities[kept].min() >= probabilities[~kept].max() * (1 - 1e-6)  # equal in fp32
 
 
+def test_top_p_takes_no_more_than_it_needs_and_as_many_as_it_must():
+    assert int(keep_top_p(torch.zeros(1, 4), 0.5).isfinite().sum()) == 2
+    # Rows whose set is larger than what is looked at first, beside one whose is not.
+    logits = torch.zeros(3, 2048)
+    logits[1, 7] = 20.0
+    kept = keep_top_p(logits, 0.75).isfinite()
+    assert kept.sum(-1).tolist() == [1536, 1, 1536]
+    assert kept[1, 7]
+    assert torch.equal(keep_top_p(logits[:1], 0.75), keep_top_p(logits, 0.75)[:1])
+
+
 @given(SCORES, SHARE)
 def test_min_p_is_relative_to_the_likeliest(logits, p):
     kept = keep_min_p(logits, p)[0].isfinite()

@@ -1,6 +1,6 @@
 """Pieces of text: joined they are the whole, and each one is certain."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from generate.conftest import LetterTokenizer, WordTokenizer
@@ -29,6 +29,8 @@ def test_bytes_that_are_no_text_still_come_out(ids):
     assert "".join(pieces(letters, "Hi", ids)) == letters.decode(ids)
 
 
+@example("aba", ["a ", "a", "ba"])
+@example("bba", ["a", "ba", "bba"])
 @given(WORDS, st.lists(st.text("ab é", min_size=1, max_size=4), max_size=3))
 def test_a_stop_string_cuts_where_find_would(text, stops):
     letters = LetterTokenizer()

@@ -123,7 +123,6 @@ def test_the_chunk_of_the_loss_is_the_real_one() -> None:
     assert LOSS_CHUNK == _CHUNK_ELEMENTS
 
 
-@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 @pytest.mark.parametrize("name", ["story-5m", "simple-5m", "xs-3m", "gpt2-33m", "nano-22m"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_a_layer_keeps_is_what_autograd_keeps(name: str, precision: str) -> None:

@@ -11,7 +11,7 @@ from storylm.train.observers import Observer, StepRecord
 
 SMALL = (
     "name=small",
-    "data.source=grammar?stories=300&validation=8",
+    "data.source=grammar?stories=300&validation=5",
     "model.family=llama",
     "model.vocab_size=320",
     "model.context=64",
@@ -27,6 +27,7 @@ SMALL = (
     "train.save_every=4",
     "train.compile=off",
     "train.precision=fp32",
+    "train.sample_prompts=[Once]",
     "optim.warmup_steps=2",
 )
 

@@ -1,8 +1,18 @@
-"""Normalisation layers by name. Both work over the last dimension, in the precision of their input."""
+"""Normalisation layers by name. Both work over the last dimension, in the precision of their weights."""
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
+
+class RMSNorm(nn.RMSNorm):
+    """x / rms(x) * weight. Under autocast queries and keys come as bf16, for which torch has no fused kernel
+    with fp32 weights: they are normalised in fp32, which is also what transformers does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
+
+
+NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": RMSNorm}
 
 
 def build_norm(kind: str, width: int, eps: float) -> nn.Module:

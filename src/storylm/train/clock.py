@@ -30,7 +30,7 @@ class MinuteClock:
     before: float = 0.0
     reserve: float = 0.0
     seconds_per_step: float = 0.0
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())  # looked up when called
 
     def progress(self, step: int) -> float:
         """As of `StepClock`; 1 as soon as another step would not end in time."""
