@@ -34,10 +34,10 @@ def commands() -> str:
     """Every command with the first sentence of its help."""
     from storylm.cli import COMMANDS
 
-    rows = [
-        f"| `storylm {command.__name__}` | {re.split(r'(?<=[.;]) ', ' '.join((command.__doc__ or '').split()))[0].rstrip('.;')} |"
-        for command in COMMANDS
-    ]
+    rows = []
+    for command in COMMANDS:
+        first_sentence = re.split(r"(?<=[.;]) ", " ".join((command.__doc__ or "").split()))[0]
+        rows.append(f"| `storylm {command.__name__}` | {first_sentence.rstrip('.;')} |")
     return "\n".join(["| command | what it does |", "|---|---|", *rows])
 
 
@@ -50,10 +50,8 @@ def presets() -> str:
     for name in preset_names():
         run = preset(name)
         model = run.model
-        shape = f"{model.layers} x {model.width}"
-        rows.append(
-            f"| `{name}` | {model.family} | {parameters(model):,} | {shape} | {model.context:,} | {model.vocab_size:,} | {run.about} |"
-        )
+        numbers = f"{parameters(model):,} | {model.layers} x {model.width} | {model.context:,} | {model.vocab_size:,}"
+        rows.append(f"| `{name}` | {model.family} | {numbers} | {run.about} |")
     head = [
         "| preset | family | parameters | layers x width | context | vocabulary | source |",
         "|---|---|--:|---|--:|--:|---|",

@@ -4,7 +4,7 @@ import lzma
 import os
 from pathlib import Path
 
-# One thread to a process: the tests' models are small, and pytest-xdist runs several processes. Before torch is imported.
+# One thread to a process: the models are small and pytest-xdist runs several processes. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest

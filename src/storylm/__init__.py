@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from storylm.config.load import preset
     from storylm.config.model import ModelConfig
     from storylm.config.schema import RunConfig
-    from storylm.evaluate.likelihood import Likelihood, evaluate
-    from storylm.generate.engine import generate
+    from storylm.evaluation.likelihood import Likelihood, evaluate
+    from storylm.generation.engine import generate
     from storylm.model.store import load, save
     from storylm.model.transformer import Transformer
     from storylm.text.tokenizer import Tokenizer
@@ -28,9 +28,9 @@ _HOMES = {
     "preset": "storylm.config.load",
     "ModelConfig": "storylm.config.model",
     "RunConfig": "storylm.config.schema",
-    "Likelihood": "storylm.evaluate.likelihood",
-    "evaluate": "storylm.evaluate.likelihood",
-    "generate": "storylm.generate.engine",
+    "Likelihood": "storylm.evaluation.likelihood",
+    "evaluate": "storylm.evaluation.likelihood",
+    "generate": "storylm.generation.engine",
     "load": "storylm.model.store",
     "save": "storylm.model.store",
     "Transformer": "storylm.model.transformer",

@@ -5,9 +5,9 @@ import pytest
 from cli.telling import call, small_model
 from storylm.cli.compare import compare
 from storylm.config.errors import CheckpointError, DataError
-from storylm.evaluate.corpus import Corpus
-from storylm.evaluate.likelihood import evaluate
-from storylm.generate.engine import generate
+from storylm.evaluation.corpus import Corpus
+from storylm.evaluation.likelihood import evaluate
+from storylm.generation.engine import generate
 from storylm.model.store import load
 
 DATA = "grammar?validation=3"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from storylm.config.load import preset, preset_names
-from storylm.generate.cache import SlotCache
+from storylm.generation.cache import SlotCache
 from storylm.model.loss import IGNORED, next_token_loss
 from storylm.model.transformer import Transformer
 

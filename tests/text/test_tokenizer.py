@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storylm.config.errors import DataError
-from storylm.generate.text import TextStream
+from storylm.generation.text import TextStream
 from storylm.text.tokenizer import Tokenizer
 
 from .conftest import KINDS, LOSSLESS

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from storylm.config.load import resolve
 
+from storylm.config.load import resolve
 from storylm.config.schema import RunConfig
 from train.runs import SMALL
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from storylm.train.observers import build_observers
 
 import storylm
 import storylm.train.learner as learner_module
 import storylm.train.session as session_module
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.train.learner import Learner
+from storylm.train.observers import build_observers
 from storylm.train.run import resume_run, train_run
 from train.runs import At, interrupt, record_of
 
@@ -277,6 +277,7 @@ def test_a_vocabulary_that_does_not_match_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.filterwarnings("default")  # torch.compile warns of its own doings
 def test_compiled_training_equals_eager(small, tmp_path) -> None:
     options = ("train.steps=4", "train.log_every=1", "train.eval_every=0", "train.sample_every=0")
     train_run(small(*options), tmp_path / "eager")

@@ -37,9 +37,9 @@ def compare(
     from rich.console import Console
 
     from storylm.cli.judging import judge
-    from storylm.evaluate.corpus import Corpus
-    from storylm.generate.engine import tell
-    from storylm.generate.sampling import Sampling
+    from storylm.evaluation.corpus import Corpus
+    from storylm.generation.engine import tell
+    from storylm.generation.sampling import Sampling
 
     prompts = options.read_prompts(prompt, prompts_file)
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)

@@ -42,9 +42,10 @@ def demo(
         story = storylm.generate(model, tokenizer, "", seed=seed)[0]
         console.print(Panel(story.strip(), title="a story it tells", width=100))
         console.print(
-            f"Bits per byte on stories it has not seen: {before:.3f} before, [bold]{result.validation.bits_per_byte:.3f}[/] "
-            f"after {minutes:g} minutes.\nNo model can do better than {entropy().bits_per_byte:.3f}, the entropy of the "
-            f"built-in stories.\n\nplot   {result.folder / 'loss.png'}\nmodel  {result.model}\n"
+            f"Bits per byte on stories it has not seen: {before:.3f} before, "
+            f"[bold]{result.validation.bits_per_byte:.3f}[/] after {minutes:g} minutes.\n"
+            f"No model can do better than {entropy().bits_per_byte:.3f}, the entropy of the built-in stories.\n\n"
+            f"plot   {result.folder / 'loss.png'}\nmodel  {result.model}\n"
             f'next   storylm generate {result.model} --prompt "Once upon a time" --seed 7'
         )
     raise typer.Exit(result.exit_code)

@@ -11,7 +11,7 @@ from storylm.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from storylm.evaluate.likelihood import Likelihood
+    from storylm.evaluation.likelihood import Likelihood
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
 
     from storylm.cli.judging import CONVENTION, judge
     from storylm.config.files import write_text
-    from storylm.evaluate.corpus import Corpus
+    from storylm.evaluation.corpus import Corpus
 
     corpus = Corpus(data, split, max_stories)
     network, words = options.load_model(model, tokenizer, device)

@@ -44,8 +44,8 @@ def generate(
     Stories go to standard output and nothing else does; in a pipe, a line of <|endoftext|> stands between two.
     """
     from storylm.cli.stories import StoryPrinter, check_file, write_stories
-    from storylm.generate.engine import tell
-    from storylm.generate.sampling import Sampling
+    from storylm.generation.engine import tell
+    from storylm.generation.sampling import Sampling
 
     check_file(output)
     prompts = options.read_prompts(prompt, prompts_file)

@@ -5,8 +5,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from storylm.evaluate.corpus import Corpus
-    from storylm.evaluate.likelihood import Likelihood
+    from storylm.evaluation.corpus import Corpus
+    from storylm.evaluation.likelihood import Likelihood
     from storylm.model.transformer import Transformer
     from storylm.text.tokenizer import Tokenizer
 
@@ -28,7 +28,7 @@ def judge(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from storylm.evaluate.likelihood import evaluate
+    from storylm.evaluation.likelihood import evaluate
 
     console = Console(stderr=True, highlight=False)
     total = sum(1 for _ in corpus)  # a pass of its own: reading costs little beside scoring, and memory stays bounded

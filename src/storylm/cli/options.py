@@ -85,7 +85,7 @@ def load_model(source: str, tokenizer: str | None, device: str) -> "tuple[Transf
         CheckpointError: no such model, it has no tokenizer, or not this one.
     """
     from storylm.config.errors import CheckpointError
-    from storylm.generate.telling import check_vocabulary
+    from storylm.generation.telling import check_vocabulary
     from storylm.model.store import load
     from storylm.text.tokenizer import Tokenizer
     from storylm.train.device import pick_device

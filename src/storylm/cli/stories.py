@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 if TYPE_CHECKING:
-    from storylm.generate.telling import Story
+    from storylm.generation.telling import Story
 
 SEPARATOR = "<|endoftext|>"  # between stories in a pipe: the format that `data.sources` reads
 FILES = (".json", ".jsonl", ".txt")

@@ -37,17 +37,18 @@ def train(
         "train.epochs": epochs,
         "train.minutes": minutes,
     }
+    named: str | None = preset
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    if preset is not None and "=" in preset:  # no preset, only settings
-        preset, overrides = None, [preset, *(overrides or [])]
+    if preset is not None and "=" in preset:  # settings over those of --config or --resume
+        named, overrides = None, [preset, *(overrides or [])]
     given = [*(overrides or []), *given]
     if resume is not None:
-        if preset is not None or config_file is not None or fresh:
+        if named is not None or config_file is not None or fresh:
             raise UsageError("--resume takes the run's own settings: leave out the preset, --config and --fresh")
         result = resume_run(resume, given)
     else:
-        if preset is None and config_file is None:
+        if named is None and config_file is None:
             raise UsageError("say what to train: a preset (see `storylm presets`), --config FILE or --resume RUN")
-        config = resolve(preset, config_file, given).config
+        config = resolve(named, config_file, given).config
         result = train_run(config, out, fresh=fresh)
     raise typer.Exit(result.exit_code)

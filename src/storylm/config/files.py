@@ -14,7 +14,7 @@ TEMPORARY = ".tmp-"  # names that start like this are leftovers of a crash and m
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names created in and renamed inside `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
+    """Make names created in and renamed inside `folder` durable (Windows cannot open folders: nothing to do)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -14,7 +14,7 @@ from storylm.model.positions import Angles, rotate
 
 
 class KeyValueCache(Protocol):
-    """What attention needs of a cache; `generate.cache` has the real ones."""
+    """What attention needs of a cache; `generation.cache` has the real ones."""
 
     def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values at their positions; return all that queries may look at, [B, G, S, K]."""

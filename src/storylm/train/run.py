@@ -15,7 +15,7 @@ from storylm.config.load import apply_overrides, from_yaml, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
 from storylm.data.prepare import Prepared, prepare_cached
-from storylm.evaluate.likelihood import Likelihood, evaluate
+from storylm.evaluation.likelihood import Likelihood, evaluate
 from storylm.model.store import load, write_model_files
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
@@ -162,7 +162,8 @@ def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UsageError(
             f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens but model.vocab_size="
-            f"{config.model.vocab_size:,}: set model.vocab_size={-(-tokenizer.vocab_size // 64) * 64} or choose another tokenizer"
+            f"{config.model.vocab_size:,}: set model.vocab_size={-(-tokenizer.vocab_size // 64) * 64} or choose another "
+            "tokenizer"
         )
 
 

@@ -8,8 +8,8 @@ import torch
 
 from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
-from storylm.evaluate.likelihood import Likelihood, evaluate
-from storylm.generate.engine import generate
+from storylm.evaluation.likelihood import Likelihood, evaluate
+from storylm.generation.engine import generate
 from storylm.text.tokenizer import Tokenizer
 from storylm.train.checkpoint import Checkpoints, TrainerState, optimizer_tensors, restore_optimizers
 from storylm.train.clock import Clock, MinuteClock, StepClock

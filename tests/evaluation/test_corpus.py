@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from storylm.config.errors import DataError, UsageError
-from storylm.evaluate.corpus import Corpus
+from storylm.evaluation.corpus import Corpus
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ tell(model, tokenizer, prompts, Sampling(...), ...) -> list[Story], which also s
 from collections.abc import Callable, Iterator, Sequence
 
 from storylm.config.errors import UsageError
-from storylm.generate.sampling import Sampling
-from storylm.generate.telling import Story, Truncate, check_vocabulary, read_prompt, tell_together
+from storylm.generation.sampling import Sampling
+from storylm.generation.telling import Story, Truncate, check_vocabulary, read_prompt, tell_together
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ def generate(
 
     Args:
         temperature: 0 tells the likeliest token always, 1 draws as the model predicts.
-        top_k, top_p, min_p, repetition_penalty: see `generate.sampling`; None (1 for the penalty) is off.
+        top_k, top_p, min_p, repetition_penalty: see `generation.sampling`; None (1 for the penalty) is off.
         batch_size: stories told at once.
         truncate: "left" drops the beginning of a prompt that does not fit the context; None refuses it.
         on_text: called with (number of the story, new text) as text comes, after the prompt.

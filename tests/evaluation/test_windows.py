@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storylm.evaluate.windows import batches, padded, windows
+from storylm.evaluation.windows import batches, padded, windows
 from storylm.model.loss import IGNORED
 
 SIZES = st.integers(1, 12).flatmap(lambda context: st.tuples(st.just(context), st.integers(1, context)))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from storylm.generate.cache import SlotCache
-from storylm.generate.sampling import Sampling, choose
+from storylm.generation.cache import SlotCache
+from storylm.generation.sampling import Sampling, choose
 from storylm.model.transformer import Transformer
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storylm.config.errors import UsageError
-from storylm.generate.sampling import Sampling, choose, draw, keep_min_p, keep_top_p, penalise_repetition
+from storylm.generation.sampling import Sampling, choose, draw, keep_min_p, keep_top_p, penalise_repetition
 
 SCORES = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=40).map(lambda row: torch.tensor([row]))
 SHARE = st.floats(0.01, 1.0)

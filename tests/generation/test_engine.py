@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from generate.conftest import SHAPE, LetterTokenizer, build
+from generation.conftest import SHAPE, LetterTokenizer, build
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.model import ModelConfig
-from storylm.generate.engine import generate, stream, tell
-from storylm.generate.sampling import Sampling
+from storylm.generation.engine import generate, stream, tell
+from storylm.generation.sampling import Sampling
 
 PROMPTS = ["Once upon a time", "", "A cat", "One day, a little girl 🙂"]
 

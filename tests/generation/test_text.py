@@ -3,8 +3,8 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from generate.conftest import LetterTokenizer, WordTokenizer
-from storylm.generate.text import TextStream
+from generation.conftest import LetterTokenizer, WordTokenizer
+from storylm.generation.text import TextStream
 
 WORDS = st.text(st.sampled_from("ab é🙂\n"), max_size=30)
 

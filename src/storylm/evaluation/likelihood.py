@@ -8,7 +8,7 @@ compared across tokenizers. The convention, to be stated beside every figure:
 - the bytes are those of the source text, and every story counts once;
 - the context is the model's own. Of a longer story only the first `context` tokens are scored, the bytes
   are theirs, and it counts as truncated. With a `stride` every token of it is scored, exactly once, in
-  windows that move by so many tokens (`evaluate.windows`): its later tokens are then predicted from less
+  windows that move by so many tokens (`evaluation.windows`): its later tokens are then predicted from less
   than all that stands before them.
 """
 
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from storylm.config.errors import DataError, UsageError
-from storylm.evaluate.windows import Window, batches, padded, windows
-from storylm.generate.telling import check_vocabulary
+from storylm.evaluation.windows import Window, batches, padded, windows
+from storylm.generation.telling import check_vocabulary
 from storylm.model.loss import IGNORED, token_nats
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer

@@ -3,12 +3,12 @@ import math
 
 import pytest
 import torch
+from storylm.evaluate import likelihood
 from torch.nn import functional as F
 
 import storylm
 from storylm.config.errors import CheckpointError, DataError, UsageError
-from storylm.evaluate import likelihood
-from storylm.evaluate.likelihood import Likelihood, evaluate
+from storylm.evaluation.likelihood import Likelihood, evaluate
 from storylm.model.llama2c import read_llama2c
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from storylm.config.errors import CheckpointError, UsageError
-from storylm.generate.decoder import Decoder
-from storylm.generate.sampling import Sampling
-from storylm.generate.text import TextStream
+from storylm.generation.decoder import Decoder
+from storylm.generation.sampling import Sampling
+from storylm.generation.text import TextStream
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 
