@@ -8,7 +8,8 @@ SETTINGS = (
     "name=demo",
     "data.source=grammar?stories=20000&validation=300",
     "model.vocab_size=1024",
-    "model.context=256",
+    "data.context=512",
+    "train.batch_size=16",
     "train.eval_stories=100",
     "train.eval_every=50",
     "train.sample_every=0",
@@ -39,7 +40,7 @@ def demo(
     if result.validation is not None:
         model, tokenizer = storylm.load(result.model)
         assert tokenizer is not None  # a run saves its tokenizer
-        story = storylm.generate(model, tokenizer, "", seed=seed)[0]
+        story = storylm.generate(model, tokenizer, "", max_new_tokens=500, seed=seed)[0]
         console.print(Panel(story.strip(), title="a story it tells", width=100))
         console.print(
             f"Bits per byte on stories it has not seen: {before:.3f} before, "

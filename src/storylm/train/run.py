@@ -161,7 +161,7 @@ def _build_clock(config: RunConfig, batches: Batches) -> Clock:
 def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UsageError(
-            f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens but model.vocab_size="
+            f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens, but model.vocab_size="
             f"{config.model.vocab_size:,}: set model.vocab_size={-(-tokenizer.vocab_size // 64) * 64} or choose another "
             "tokenizer"
         )
