@@ -26,7 +26,7 @@ fix: $(VENV)/.dev            ## put right what can be put right by itself
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev          ## compare with the peers; results as JSON in benchmarks/results
-	$(BIN)/python benchmarks/tokenize.py
+	$(BIN)/python benchmarks/encoding.py
 
 docs: $(VENV)/.dev           ## write the tables in README.md and docs/ anew from the code
 	$(BIN)/python docs/build.py

@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import storylm
 from storylm.config.load import resolve
-from storylm.train.observers import build_observers
-from storylm.train.run import train_run
-from train.runs import At, interrupt
+from storylm.training.observers import build_observers
+from storylm.training.run import train_run
+from training.runs import At, interrupt
 
 # Preset -> its tokenizer, as a path below the reference folder where there is one.
 SYSTEMS = {"xs-3m": "gpt2", "gpt2-33m": "gpt2", "word-20m": None, "nano-22m": None, "mistral-40m": "mistral"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from storylm.model.store import load, save
     from storylm.model.transformer import Transformer
     from storylm.text.tokenizer import Tokenizer
-    from storylm.train.run import RunResult, train
+    from storylm.training.run import RunResult, train
 
 __version__ = "0.1.0"
 
@@ -35,8 +35,8 @@ _HOMES = {
     "save": "storylm.model.store",
     "Transformer": "storylm.model.transformer",
     "Tokenizer": "storylm.text.tokenizer",
-    "RunResult": "storylm.train.run",
-    "train": "storylm.train.run",
+    "RunResult": "storylm.training.run",
+    "train": "storylm.training.run",
 }
 
 __all__ = [

@@ -29,7 +29,7 @@ def demo(
     from storylm.config.load import resolve
     from storylm.data.grammar import entropy
     from storylm.data.prepare import prepare_cached
-    from storylm.train.run import new_model, train_run
+    from storylm.training.run import new_model, train_run
 
     console = Console(highlight=False)
     config = resolve("story-1m", None, [*SETTINGS, f"train.minutes={minutes}", f"train.seed={seed}"]).config

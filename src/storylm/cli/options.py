@@ -85,12 +85,11 @@ def load_model(source: str, tokenizer: str | None, device: str) -> "tuple[Transf
         CheckpointError: no such model, it has no tokenizer, or not this one.
     """
     from storylm.config.errors import CheckpointError
-    from storylm.generation.telling import check_vocabulary
-    from storylm.model.store import load
+    from storylm.model.store import check_vocabulary, load
     from storylm.text.tokenizer import Tokenizer
-    from storylm.train.device import pick_device
+    from storylm.training.device import pick_device
 
-    place = pick_device(device)
+    place = pick_device(device, "--device")
     model, own = load(source)
     words = own if tokenizer is None else Tokenizer.load(tokenizer)
     if words is None:

@@ -25,7 +25,7 @@ def plan(
         raise UsageError("say what to plan: a preset (see `storylm presets`) or --config FILE")
     config = resolve(preset, config_file, overrides or []).config
 
-    from storylm.train.plan import plan_run
+    from storylm.training.plan import plan_run
 
     plan = plan_run(config, probe)
     if as_json:

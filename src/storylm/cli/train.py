@@ -27,7 +27,7 @@ def train(
     """
     from storylm.config.errors import UsageError
     from storylm.config.load import resolve
-    from storylm.train.run import resume_run, train_run
+    from storylm.training.run import resume_run, train_run
 
     options = {
         "data.source": data,

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from storylm.config.errors import DataError, UsageError
 from storylm.evaluation.windows import Window, batches, padded, windows
-from storylm.generation.telling import check_vocabulary
 from storylm.model.loss import IGNORED, token_nats
+from storylm.model.store import check_vocabulary
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from storylm.config.errors import UsageError
 from storylm.generation.sampling import Sampling
-from storylm.generation.telling import Story, Truncate, check_vocabulary, read_prompt, tell_together
+from storylm.generation.telling import Story, Truncate, read_prompt, tell_together
+from storylm.model.store import check_vocabulary
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from storylm.config.errors import CheckpointError, UsageError
+from storylm.config.errors import UsageError
 from storylm.generation.decoder import Decoder
 from storylm.generation.sampling import Sampling
 from storylm.generation.text import TextStream
@@ -100,16 +100,3 @@ def read_prompt(
         )
     # Room for the story as far as that leaves half the context to the prompt.
     return ids[-max(context - max_new_tokens, (context + 1) // 2) :]
-
-
-def check_vocabulary(model: Transformer, tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer with more tokens than the model; a model may have more (padding of its table).
-
-    Raises:
-        CheckpointError: they do not belong together.
-    """
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens but the model only {model.config.vocab_size}: "
-            "they do not belong together; use the tokenizer the model was trained with"
-        )

@@ -1,7 +1,7 @@
 """From texts to ids, fast: the fastest encoder at hand that gives the very ids of Hugging Face's `tokenizers`.
 
     bytes        NumPy, where every byte is its own id
-    gigatoken    the extra `storylm[fast]`; remembers words; tens of times the speed (benchmarks/tokenize.py)
+    gigatoken    the extra `storylm[fast]`; remembers words; tens of times the speed (benchmarks/encoding.py)
     tokenizers   always there, and what the others are held against
 
 `tiktoken` is measured too, but needs the vocabulary in another form and is slower than gigatoken.

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 
 from storylm.config.errors import CheckpointError, SetupError
 from storylm.config.files import TEMPORARY, atomic_folder, link_or_copy, sweep, sync_folder, sync_tree
-from storylm.train.seal import damage, read_seal, seal
-from storylm.train.state import TrainerState, optimizer_tensors, restore_optimizers
+from storylm.training.seal import damage, read_seal, seal
+from storylm.training.state import TrainerState, optimizer_tensors, restore_optimizers
 
 __all__ = ["Checkpoints", "Loaded", "TrainerState", "optimizer_tensors", "restore_optimizers"]
 

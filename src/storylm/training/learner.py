@@ -11,7 +11,7 @@ from storylm.data.batches import IGNORED, Batch
 from storylm.model.loss import next_token_loss
 from storylm.model.transformer import Transformer
 from storylm.optim.build import build_optimizers, set_learning_rates
-from storylm.train.device import autocast
+from storylm.training.device import autocast
 
 
 @dataclass(frozen=True)

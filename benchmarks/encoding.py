@@ -1,18 +1,12 @@
 """How fast encoders turn stories into ids, side by side: gigatoken, tiktoken, tokenizers.
 
-    python benchmarks/tokenize.py [--repeats 5] [--output benchmarks/results/tokenize.json]
+    python benchmarks/encoding.py [--repeats 5] [--output benchmarks/results/encoding.json]
 
 Same text, same ids (checked, on every story), same run. In each repeat every encoder is built anew and reads half of
 the stories, untimed; then it is timed on the other half, which it has not seen: encoders remember words. gigatoken
 is timed as storylm uses it, story by story on one thread, the others in batches on all of them. The text is the real
 TinyStories of `STORYLM_SHARED` (default: ../shared) where there are any, else built-in stories.
 """
-
-import sys
-
-# Python puts this folder first on its path, where a file of this name would stand for its own module `tokenize`.
-if __name__ == "__main__":
-    sys.path.remove(sys.path[0])
 
 import argparse
 import importlib.metadata
@@ -125,7 +119,7 @@ def version(package: str) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "tokenize.json")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "encoding.json")
     options = parser.parse_args()
 
     source, stories = read_stories()

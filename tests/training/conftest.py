@@ -6,7 +6,7 @@ import pytest
 
 from storylm.config.load import resolve
 from storylm.config.schema import RunConfig
-from train.runs import SMALL
+from training.runs import SMALL
 
 
 @pytest.fixture

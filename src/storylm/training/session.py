@@ -11,11 +11,11 @@ from storylm.data.batches import PackedBatches, PaddedBatches
 from storylm.evaluation.likelihood import Likelihood, evaluate
 from storylm.generation.engine import generate
 from storylm.text.tokenizer import Tokenizer
-from storylm.train.checkpoint import Checkpoints, TrainerState, optimizer_tensors, restore_optimizers
-from storylm.train.clock import Clock, MinuteClock, StepClock
-from storylm.train.learner import Learner
-from storylm.train.observers import EvaluationRecord, Observers, StepRecord
-from storylm.train.timer import Timer
+from storylm.training.checkpoint import Checkpoints, TrainerState, optimizer_tensors, restore_optimizers
+from storylm.training.clock import Clock, MinuteClock, StepClock
+from storylm.training.learner import Learner
+from storylm.training.observers import EvaluationRecord, Observers, StepRecord
+from storylm.training.timer import Timer
 
 Batches = PackedBatches | PaddedBatches
 SAVING_SECONDS = 3.0  # set aside at the end of a run of so many minutes, for samples and the last checkpoint

@@ -11,7 +11,7 @@ from typing import Any
 from storylm.config.errors import SetupError
 from storylm.config.files import write_text
 from storylm.config.schema import RunConfig
-from storylm.train.records import EvaluationRecord, Observer, StepRecord
+from storylm.training.records import EvaluationRecord, Observer, StepRecord
 
 Numbers = dict[str, float]
 

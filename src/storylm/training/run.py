@@ -19,15 +19,15 @@ from storylm.evaluation.likelihood import Likelihood, evaluate
 from storylm.model.store import load, write_model_files
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
-from storylm.train.checkpoint import Checkpoints
-from storylm.train.clock import Clock, MinuteClock, StepClock
-from storylm.train.device import pick_device, pick_precision, reuse_freed_memory, use_compile
-from storylm.train.learner import Learner
-from storylm.train.loop import train_loop
-from storylm.train.manifest import write_manifest
-from storylm.train.observers import Observer, Observers, build_observers
-from storylm.train.session import Batches, Session
-from storylm.train.signals import StopSignal
+from storylm.training.checkpoint import Checkpoints
+from storylm.training.clock import Clock, MinuteClock, StepClock
+from storylm.training.device import pick_device, pick_precision, reuse_freed_memory, use_compile
+from storylm.training.learner import Learner
+from storylm.training.loop import train_loop
+from storylm.training.manifest import write_manifest
+from storylm.training.observers import Observer, Observers, build_observers
+from storylm.training.session import Batches, Session
+from storylm.training.signals import StopSignal
 
 LAYOUTS = {"packed": PackedBatches, "padded": PaddedBatches}
 
@@ -125,10 +125,11 @@ def _run(config: RunConfig, folder: Path, extended: bool, observers: Sequence[Ob
     with StopSignal() as stop:
         try:
             reason = session.state.ended or train_loop(session, stop)
-            session.observers.message(_last_words(session, folder, reason))
-            return _result(session, folder, reason, stop)
         finally:
             session.observers.close()
+    result = _result(session, folder, reason, stop)
+    session.observers.message(_last_words(session, result))
+    return result
 
 
 def new_model(config: RunConfig) -> Transformer:
@@ -161,8 +162,8 @@ def _build_clock(config: RunConfig, batches: Batches) -> Clock:
 def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UsageError(
-            f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens, but model.vocab_size="
-            f"{config.model.vocab_size:,}: set model.vocab_size={-(-tokenizer.vocab_size // 64) * 64} or choose another "
+            f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens but "
+            f"model.vocab_size={config.model.vocab_size:,}: set model.vocab_size={-(-tokenizer.vocab_size // 64) * 64}, or choose another "
             "tokenizer"
         )
 
@@ -192,17 +193,18 @@ def _judge(session: Session, folder: Path) -> Likelihood:
     return evaluate(model.to(session.learner.model.device), tokenizer, session.validation)
 
 
-def _last_words(session: Session, folder: Path, reason: str) -> str:
-    state = session.state
-    if reason == "interrupted":
-        return f"saved at step {state.step:,}; go on with: storylm train --resume {folder}"
-    if reason == "diverged":
+def _last_words(session: Session, result: RunResult) -> str:
+    if result.reason == "interrupted":
+        return f"saved at step {result.steps:,}; go on with: storylm train --resume {result.folder}"
+    if result.reason == "diverged":
         return (
-            f"stopped at step {state.step:,}: {state.bad_in_a_row} updates in a row were not finite "
-            f"({state.skipped} in all). The last good checkpoint is in {folder / 'checkpoints'}; "
+            f"stopped at step {result.steps:,}: {session.state.bad_in_a_row} updates in a row were not finite "
+            f"({result.skipped} in all). The last good checkpoint is in {result.folder / 'checkpoints'}; "
             "try a lower optim.lr, a smaller optim.clip or train.precision=fp32"
         )
-    return f"{reason} at step {state.step:,}"
+    judged = result.validation
+    figure = f"; {judged.bits_per_byte:.3f} bits per byte on {judged.stories:,} validation stories" if judged else ""
+    return f"{result.reason} at step {result.steps:,}{figure}; the model is in {result.model}"
 
 
 def _saved_config(folder: Path) -> RunConfig | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from storylm.config.errors import SetupError
 from storylm.config.files import write_text
-from storylm.train.records import Observer
+from storylm.training.records import Observer
 
 
 class Entry(NamedTuple):

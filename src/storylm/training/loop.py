@@ -1,8 +1,8 @@
 """The loop: update, log, tell, judge, save, until the clock says so."""
 
 from storylm.optim.schedule import learning_rate_factor
-from storylm.train.session import Session
-from storylm.train.signals import StopSignal
+from storylm.training.session import Session
+from storylm.training.signals import StopSignal
 
 
 def train_loop(session: Session, stop: StopSignal) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from storylm.train.journal import Entry, Journal
+from storylm.training.journal import Entry, Journal
 
 # Every line of a story is quoted, so that no story can look like a heading.
 SECTION = re.compile(r"^## Step ([\d,]+)\n\n(?:>[^\n]*\n)+\n", re.MULTILINE)

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import storylm
-import storylm.train.learner as learner_module
-import storylm.train.session as session_module
+import storylm.training.learner as learner_module
+import storylm.training.session as session_module
 from storylm.config.errors import CheckpointError, UsageError
-from storylm.train.learner import Learner
-from storylm.train.observers import build_observers
-from storylm.train.run import resume_run, train_run
-from train.runs import At, interrupt, record_of
+from storylm.training.learner import Learner
+from storylm.training.observers import build_observers
+from storylm.training.run import resume_run, train_run
+from training.runs import At, interrupt, record_of
 
 KINDS = {
     "adamw": (),
@@ -57,10 +57,10 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_happene
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from train.runs import At, SMALL, die
+from training.runs import At, SMALL, die
 from storylm.config.load import resolve
-from storylm.train.observers import build_observers
-from storylm.train.run import train_run
+from storylm.training.observers import build_observers
+from storylm.training.run import train_run
 config, folder = resolve(None, None, [*SMALL, "train.log_every=1"]).config, Path({str(tmp_path / "killed")!r})
 train_run(config, folder, observers=[*build_observers(config, folder, 0), At(11, die)])
 """

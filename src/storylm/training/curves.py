@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from storylm.config.errors import SetupError
 from storylm.config.files import atomic_file
-from storylm.train.metrics import read_metrics
-from storylm.train.records import EvaluationRecord, Observer
+from storylm.training.metrics import read_metrics
+from storylm.training.records import EvaluationRecord, Observer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

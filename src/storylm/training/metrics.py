@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from storylm.train.journal import Entry, Journal
-from storylm.train.records import EvaluationRecord, StepRecord
+from storylm.training.journal import Entry, Journal
+from storylm.training.records import EvaluationRecord, StepRecord
 
 
 class MetricsFile(Journal):

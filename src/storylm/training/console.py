@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from storylm.train.records import EvaluationRecord, Observer, StepRecord
+from storylm.training.records import EvaluationRecord, Observer, StepRecord
 
 PLAIN_SECONDS = 15.0  # between lines where output goes to a file or a pipe
 BARS = "▁▂▃▄▅▆▇█"

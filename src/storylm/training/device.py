@@ -12,19 +12,20 @@ from storylm.config.schema import TrainConfig
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
-def pick_device(spec: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU; anything else is a torch device that must be there."""
+def pick_device(spec: str, setting: str = "train.device") -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU; anything else is a torch device that must be there.
+
+    `setting` is what error messages call it.
+    """
     if spec == "auto":
         spec = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(spec)
     except RuntimeError as error:
-        raise UsageError(f"train.device={spec!r} is no device: allowed are auto, cpu, cuda, cuda:N, mps") from error
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, False):
-        raise SetupError(
-            f"train.device={spec!r}, but this machine or this build of torch has no {device.type}: use auto"
-        )
+        raise UsageError(f"{setting}={spec!r} is no device: allowed are auto, cpu, cuda, cuda:N, mps") from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= counts.get(device.type, 0):
+        raise SetupError(f"{setting}={spec!r}, but this machine or this build of torch has no {device}: use auto")
     return device
 
 

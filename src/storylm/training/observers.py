@@ -5,12 +5,12 @@ from pathlib import Path
 
 from storylm.config.errors import UserError
 from storylm.config.schema import RunConfig
-from storylm.train.console import ConsoleObserver
-from storylm.train.curves import LossPlot
-from storylm.train.metrics import MetricsFile
-from storylm.train.records import EvaluationRecord, Observer, StepRecord
-from storylm.train.samples import SamplesFile
-from storylm.train.trackers import open_trackers
+from storylm.training.console import ConsoleObserver
+from storylm.training.curves import LossPlot
+from storylm.training.metrics import MetricsFile
+from storylm.training.records import EvaluationRecord, Observer, StepRecord
+from storylm.training.samples import SamplesFile
+from storylm.training.trackers import open_trackers
 
 __all__ = ["EvaluationRecord", "Observer", "Observers", "StepRecord", "build_observers"]
 

@@ -17,8 +17,8 @@ from storylm.data.batches import Batch
 from storylm.data.prepared import read_manifest
 from storylm.model.count import checkpoint_bytes, flops_per_token, parameters, training_bytes
 from storylm.model.transformer import Transformer
-from storylm.train.device import pick_device, pick_precision, reuse_freed_memory
-from storylm.train.learner import Learner
+from storylm.training.device import pick_device, pick_precision, reuse_freed_memory
+from storylm.training.learner import Learner
 
 PROBE_SECONDS = 6.0
 CHECKPOINTS = 4  # last, previous, best, and the one being written

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from storylm.train.observers import Observer, StepRecord
+from storylm.training.observers import Observer, StepRecord
 
 SMALL = (
     "name=small",
