@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,15 @@ MODULES = sorted(
 )
 
 
+def normal(name: str) -> str:
+    """The one spelling of a package's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def closure(*names: str) -> set[str]:
     """The installed packages that these need, themselves included, without extras."""
     found: set[str] = set()
-    waiting = [name.lower().replace("_", "-") for name in names]
+    waiting = [normal(name) for name in names]
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -31,7 +37,7 @@ def closure(*names: str) -> set[str]:
         for text in importlib.metadata.requires(name) or []:
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                waiting.append(requirement.name.lower().replace("_", "-"))
+                waiting.append(normal(requirement.name))
     return found
 
 
@@ -50,14 +56,14 @@ def test_core_is_at_most_35_packages_and_60_megabytes_beyond_torch_and_numpy() -
 
 
 IMPORT_ALL = """
-import importlib, importlib.abc, importlib.metadata, json, sys
+import importlib, importlib.abc, importlib.metadata, json, re, sys
 allowed, modules = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 owners = importlib.metadata.packages_distributions()
 
 class CoreOnly(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         packages = owners.get(name.partition(".")[0], [])
-        if packages and not any(p.lower().replace("_", "-") in allowed for p in packages):
+        if packages and not any(re.sub(r"[-_.]+", "-", p).lower() in allowed for p in packages):
             raise ModuleNotFoundError(f"No module named {name!r} (not in the core install)", name=name)
 
 sys.meta_path.insert(0, CoreOnly())

@@ -1,8 +1,10 @@
 """The command line as a whole: quick to answer, honest about mistakes."""
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -87,7 +89,14 @@ def test_version_and_module_entry() -> None:
     assert storylm("--version").stdout.strip() == __version__
 
 
-def test_shell_completion_works() -> None:
-    done = storylm("--show-completion", "bash")
-    assert done.returncode == 0
-    assert "storylm" in done.stdout.lower()
+@pytest.mark.parametrize(("typed", "offered"), [("tr", {"train"}), ("co", {"config", "compare", "convert"})])
+def test_shell_completion_works(typed: str, offered: set[str]) -> None:
+    """What the script that `--install-completion` installs in bash asks, and the script itself."""
+    program = str(Path(sys.executable).with_name("storylm"))
+
+    def ask(what: str) -> str:
+        asked = {"_STORYLM_COMPLETE": what, "COMP_WORDS": f"storylm {typed}", "COMP_CWORD": "1"}
+        return subprocess.run([program], env={**os.environ, **asked}, capture_output=True, text=True).stdout
+
+    assert set(ask("complete_bash").split()) == offered
+    assert "_storylm_completion" in ask("source_bash")

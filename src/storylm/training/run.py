@@ -161,10 +161,10 @@ def _build_clock(config: RunConfig, batches: Batches) -> Clock:
 
 def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size > config.model.vocab_size:
+        enough = -(-tokenizer.vocab_size // 64) * 64
         raise UsageError(
-            f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens but "
-            f"model.vocab_size={config.model.vocab_size:,}: set model.vocab_size={-(-tokenizer.vocab_size // 64) * 64}, or choose another "
-            "tokenizer"
+            f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens but model.vocab_size="
+            f"{config.model.vocab_size:,}: set model.vocab_size={enough}, or choose another tokenizer"
         )
 
 
