@@ -10,7 +10,7 @@ demo: $(VENV)/.demo          ## train a small model on the built-in stories and 
 	$(BIN)/storylm demo
 
 test: $(VENV)/.dev           ## run the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network" -n 2
+	$(BIN)/python -m pytest -q -m "not slow and not gpu and not network" -n 2
 
 test-all: $(VENV)/.dev       ## run the slow ones too
 	$(BIN)/python -m pytest -m "not gpu and not network"

@@ -85,7 +85,7 @@ class TrainConfig(Settings):
 
     steps: int | None = Field(default=None, ge=1, description="optimizer updates (one of steps, epochs, minutes)")
     epochs: float | None = Field(default=None, gt=0, description="passes over the training tokens")
-    minutes: float | None = Field(default=None, gt=0, description="wall-clock time, start to saved result")
+    minutes: float | None = Field(default=None, gt=0, description="wall-clock time, from compiling to the saved result")
     batch_size: int = Field(default=32, ge=1, description="rows in one forward pass on one device")
     accumulation: int = Field(default=1, ge=1, description="forward passes in one step")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

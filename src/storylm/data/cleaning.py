@@ -1,4 +1,6 @@
-"""Which stories are kept, and in what shape. Two stages, so that the slow one can run in many processes:
+"""Which stories are kept, and in what shape.
+
+Two stages, so that the slow one can run in many processes:
 
 1. `clean_record` (on `clean_text`) looks at one story by itself: pure, in any process, in any order.
 2. `duplicates.DuplicateFilter` looks at fingerprints in the order of the source, in one process: so the result
