@@ -12,7 +12,8 @@ import torch
 import storylm
 import storylm.training.learner as learner_module
 import storylm.training.session as session_module
-from storylm.config.errors import CheckpointError, UsageError
+from storylm.config.errors import CheckpointError, SetupError, UsageError, UserError
+from storylm.data import grammar
 from storylm.training.learner import Learner
 from storylm.training.observers import build_observers
 from storylm.training.run import resume_run, train_run
@@ -34,20 +35,48 @@ def metrics(folder: Path, kind: str) -> list[dict]:
     return [line for line in lines if line["kind"] == kind]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(kind, small, tmp_path) -> None:
-    config = small(*KINDS[kind])
+def interrupt_after(updates: int, monkeypatch) -> None:
+    """Ctrl-C during so many updates from now."""
+    original, done = Learner.update, []
+
+    def update(*arguments, **options):
+        done.append(1)
+        if len(done) == updates:
+            interrupt()
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(Learner, "update", update)
+
+
+def equal_after_interruption(config, at: int, tmp_path: Path, monkeypatch) -> None:
     whole = train_run(config, tmp_path / "whole")
     assert (whole.reason, whole.steps, whole.exit_code) == ("finished", 12, 0)
-
-    folder = tmp_path / "parts"
-    observers = [*build_observers(config, folder, 0), At(9, interrupt)]
-    stopped = train_run(config, folder, observers=observers)
-    assert (stopped.reason, stopped.steps, stopped.exit_code) == ("interrupted", 9, 130)
-    done = train_run(config, folder)
+    with monkeypatch.context() as patch:
+        interrupt_after(at, patch)
+        stopped = train_run(config, tmp_path / "parts")
+    assert (stopped.reason, stopped.steps, stopped.exit_code) == ("interrupted", at, 130)
+    done = train_run(config, tmp_path / "parts")
     assert (done.reason, done.steps) == ("finished", 12)
-    assert record_of(folder) == record_of(tmp_path / "whole")
+    assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")
     assert done.validation == whole.validation
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(kind, small, tmp_path, monkeypatch) -> None:
+    equal_after_interruption(small(*KINDS[kind]), 8, tmp_path, monkeypatch)  # in the middle of a line of metrics
+
+
+@pytest.mark.parametrize("at", [6, 12])
+def test_a_stop_does_not_wait_for_a_pass_over_validation(at, small, tmp_path, monkeypatch) -> None:
+    """Asked for during an update after which validation is due: it is read when the run goes on."""
+    equal_after_interruption(small(), at, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch.compile warns of its own doings
+@pytest.mark.parametrize("kind", ["muon", "padded"])
+def test_a_compiled_run_resumes_bit_for_bit(kind, small, tmp_path, monkeypatch) -> None:
+    equal_after_interruption(small(*KINDS[kind], "train.compile=on"), 8, tmp_path, monkeypatch)
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_happened(small, tmp_path) -> None:
@@ -130,6 +159,49 @@ def test_a_folder_that_is_no_run_is_never_written_to_or_deleted(small, tmp_path)
         with pytest.raises(UsageError, match="choose another --out"):
             train_run(small(), tmp_path, fresh=fresh)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_fresh_deletes_nothing_before_everything_else_is_in_order(small, tmp_path) -> None:
+    train_run(small("train.steps=2"), tmp_path / "run")
+    before = record_of(tmp_path / "run")
+    for mistake in ("data.source=nowhere.txt", "tokenizer=nowhere.json", "train.device=cuda:99"):
+        with pytest.raises(UserError):
+            train_run(small(mistake), tmp_path / "run", fresh=True)
+    assert record_of(tmp_path / "run") == before
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(small, tmp_path) -> None:
+    train_run(small("train.steps=2"), tmp_path / "run")
+    for mistake in ("model.width=64", "optim.optimizer=muon"):
+        with pytest.raises(UserError):
+            resume_run(tmp_path / "run", ["train.steps=4", mistake])
+    assert resume_run(tmp_path / "run", ["train.steps=3"]).steps == 3
+
+
+def test_one_process_at_a_time_trains_in_a_folder(small, tmp_path) -> None:
+    config = small()
+    second = At(3, lambda: train_run(config, tmp_path / "run"))
+    second.essential = True
+    with pytest.raises(UsageError, match="another process is training"):
+        train_run(config, tmp_path / "run", observers=[second])
+
+
+def test_a_run_goes_on_from_another_working_folder(small, tmp_path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("stories.txt").write_text("<|endoftext|>".join(grammar.stories(0, 0, 60)), encoding="utf-8")
+    config = small("data.source=stories.txt?separator=endoftext", "data.validation_share=0.1", "train.steps=2")
+    train_run(config, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert resume_run(tmp_path / "run", ["train.steps=3"]).steps == 3
+
+
+def test_a_place_that_cannot_be_written_is_a_setup_error(small, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        train_run(small(), tmp_path / "file")
+    with pytest.raises(SetupError, match="cannot write"):
+        train_run(small(), tmp_path / "file" / "run")
 
 
 def test_nothing_to_resume_is_a_checkpoint_error(tmp_path) -> None:

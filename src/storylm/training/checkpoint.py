@@ -10,7 +10,7 @@ Each is a model folder plus the trainer's state and a manifest with the SHA-256 
 
 import os
 import shutil
-import tempfile
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,9 +68,10 @@ class Checkpoints:
                     self._link(fresh, self.folder / f"step-{state.step:08d}")
                 self._rotate(fresh)
         except (OSError, SafetensorError) as error:
+            before = "; the checkpoint saved before is still whole" if (self.folder / "last").exists() else ""
             raise SetupError(
                 f"cannot save the checkpoint of step {state.step} in {self.folder}: {error}. Free some space there "
-                f"and run again; the checkpoint saved before is still whole"
+                f"and run again{before}"
             ) from error
         return self.folder / "last"
 
@@ -113,7 +114,8 @@ class Checkpoints:
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
         # A fresh name every time: even a leftover may be the last good one.
-        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.folder))
+        folder = self.folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+        folder.mkdir()
         try:
             yield folder
         finally:

@@ -33,6 +33,9 @@ class Learner:
         # Gradients below fp16's range are lost unless the loss is scaled up first; bf16 has fp32's range.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         if compiled:
+            # Rows of several widths and windows of several sizes are a compilation each. Beyond dynamo's default of 8
+            # the rest would run uncompiled: which, depends on the order they come in, and after a resume it is another.
+            torch._dynamo.config.recompile_limit = 64
             # Block by block: all blocks share one compiled function, so a deep model compiles as fast as a
             # shallow one. In place, so that names in checkpoints stay plain.
             for block in model.blocks:
@@ -47,9 +50,7 @@ class Learner:
         torch.manual_seed(seed)
         self.model.train()
         tokens = max(1, sum(int((batch.targets_BT != IGNORED).sum()) for batch in batches))
-        nats = torch.zeros((), dtype=torch.float64, device=self.model.device)
-        for batch in batches:
-            nats += self._forward_backward(batch.to(self.model.device), tokens)
+        nats = torch.stack([self._forward_backward(batch.to(self.model.device), tokens) for batch in batches]).sum()
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         clip = self.config.optim.clip

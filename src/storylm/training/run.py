@@ -1,21 +1,21 @@
 """Build everything a run needs, go through the loop, and say how it ended."""
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.files import write_text
-from storylm.config.load import apply_overrides, from_yaml, to_yaml
+from storylm.config.load import apply_overrides, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
 from storylm.data.prepare import Prepared, prepare_cached
+from storylm.data.prepare_plan import OWN
 from storylm.evaluation.likelihood import Likelihood, evaluate
+from storylm.model.families import to_config_json
 from storylm.model.store import load, write_model_files
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from storylm.training.learner import Learner
 from storylm.training.loop import train_loop
 from storylm.training.manifest import write_manifest
 from storylm.training.observers import Observer, Observers, build_observers
+from storylm.training.run_folder import check_run_folder, differences, saved_config, sole_writer, with_absolute_paths
 from storylm.training.session import Batches, Session
 from storylm.training.signals import StopSignal
 
@@ -58,78 +59,82 @@ def train(config: RunConfig, out: str | Path | None = None) -> RunResult:
 
 
 def train_run(
-    config: RunConfig,
-    out: Path | None = None,
-    fresh: bool = False,
-    observers: Sequence[Observer] | None = None,
+    config: RunConfig, out: Path | None = None, fresh: bool = False, observers: Sequence[Observer] | None = None
 ) -> RunResult:
     """`train`, for the command line: `fresh` deletes what stands in the folder; `observers` replace the usual ones."""
+    config = with_absolute_paths(config)
     folder = out or Path("runs") / config.name
-    if fresh:
-        _delete_run(folder)
-    saved = _saved_config(folder)
-    if saved is not None and saved != config:
-        raise UsageError(
-            f"{folder} holds a run with other settings ({_differences(saved, config)}): choose another --out, "
-            f"go on with it by --resume {folder}, or start anew with --fresh"
-        )
-    if saved is None and folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty and holds no run: choose another --out")
-    return _run(config, folder, extended=False, observers=observers)
+    check_run_folder(folder, config, fresh)
+    return _run(config, folder, fresh=fresh, observers=observers)
 
 
 def resume_run(folder: Path, overrides: Sequence[str] = ()) -> RunResult:
     """Go on with the run in `folder`; `overrides` (key=value) change its settings from here on."""
-    saved = _saved_config(folder)
+    saved = saved_config(folder)
     if saved is None:
         raise CheckpointError(f"{folder} holds no run (no config.yaml in it): nothing to go on with")
-    config = apply_overrides(saved, overrides)
-    return _run(config, folder, extended=config != saved, observers=None)
+    config = with_absolute_paths(apply_overrides(saved, overrides))
+    if config.model != saved.model:
+        raise UsageError(
+            f"a run keeps its model ({differences(saved, config)}): leave the model as it is, or begin another run"
+        )
+    return _run(config, folder, extended=config != saved)
 
 
-def _run(config: RunConfig, folder: Path, extended: bool, observers: Sequence[Observer] | None) -> RunResult:
+def _run(
+    config: RunConfig,
+    folder: Path,
+    fresh: bool = False,
+    extended: bool = False,
+    observers: Sequence[Observer] | None = None,
+) -> RunResult:
+    # Whatever can be refused is refused before the folder is touched.
     device = pick_device(config.train.device)
-    if device.type == "cpu":
-        torch.set_num_threads(config.train.threads or torch.get_num_threads())
-        reuse_freed_memory()
+    precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
+    to_config_json(config.model)
+    if config.tokenizer != OWN:
+        _check_vocabulary(config, Tokenizer.load(config.tokenizer))
     prepared = prepare_cached(config)
     tokenizer = prepared.tokenizer
     _check_vocabulary(config, tokenizer)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", to_yaml(config))
-    write_manifest(folder, prepared)
+    if device.type == "cpu":
+        torch.set_num_threads(config.train.threads or torch.get_num_threads())
+        reuse_freed_memory()
 
-    model = new_model(config)
-    checkpoints = Checkpoints(folder / "checkpoints", lambda target: write_model_files(model, tokenizer, target))
-    found = checkpoints.latest()
-    if found is not None:
-        model.load_state_dict(load(found.folder)[0].state_dict())
-    model.to(device)
-    batches = _build_batches(config, prepared)
-    first_step = found.state.step if found else 0
-    session = Session(
-        config,
-        Learner(model, config, pick_precision(config.train.precision, device), use_compile(config.train, device)),
-        tokenizer,
-        batches,
-        prepared.validation_stories(),
-        prepared.tokens("validation"),
-        _build_clock(config, batches),
-        checkpoints,
-        Observers(build_observers(config, folder, first_step) if observers is None else observers),
-    )
-    if found is not None:
-        session.restore(found.state)
-        if extended:
-            session.state.ended = None
-    with StopSignal() as stop:
+    with sole_writer(folder, fresh), StopSignal() as stop:
+        model = new_model(config)
+        checkpoints = Checkpoints(folder / "checkpoints", lambda target: write_model_files(model, tokenizer, target))
+        found = checkpoints.latest()
+        if found is not None:
+            model.load_state_dict(load(found.folder)[0].state_dict())
+        batches = _build_batches(config, prepared)
+        session = Session(
+            config,
+            Learner(model.to(device), config, precision, compiled),
+            tokenizer,
+            batches,
+            prepared.validation_stories(),
+            prepared.tokens("validation"),
+            _build_clock(config, batches),
+            checkpoints,
+            stop,
+        )
+        if found is not None:
+            session.restore(found.state)
+            if extended:
+                session.state.ended = None
+        write_manifest(folder, prepared)
+        write_text(folder / "config.yaml", to_yaml(config))
+        if observers is None:
+            observers = build_observers(config, folder, session.state.step)
+        session.observers = Observers(observers)
         try:
-            reason = session.state.ended or train_loop(session, stop)
+            reason = session.state.ended or train_loop(session)
         finally:
             session.observers.close()
-    result = _result(session, folder, reason, stop)
-    session.observers.message(_last_words(session, result))
-    return result
+        result = _result(session, folder, reason)
+        session.observers.message(_last_words(session, result))
+        return result
 
 
 def new_model(config: RunConfig) -> Transformer:
@@ -168,7 +173,7 @@ def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
         )
 
 
-def _result(session: Session, folder: Path, reason: str, stop: StopSignal) -> RunResult:
+def _result(session: Session, folder: Path, reason: str) -> RunResult:
     state, best = session.state, folder / "checkpoints" / "best"
     model = best if best.exists() else folder / "checkpoints" / "last"
     return RunResult(
@@ -180,14 +185,15 @@ def _result(session: Session, folder: Path, reason: str, stop: StopSignal) -> Ru
         seconds=state.seconds,
         skipped=state.skipped,
         validation=_judge(session, model) if state.ended and session.validation else None,
-        exit_code={"interrupted": stop.exit_code, "diverged": 1}.get(reason, 0),
+        exit_code={"interrupted": session.stop.exit_code, "diverged": 1}.get(reason, 0),
     )
 
 
 def _judge(session: Session, folder: Path) -> Likelihood:
     """The figure to report: of the model in `folder`, on every validation story."""
-    if session.best_pass is not None:
-        return session.best_pass
+    best = session.state.best_pass
+    if best is not None and best["stories"] == len(session.validation):
+        return Likelihood(**best)
     model, tokenizer = load(folder)
     assert tokenizer is not None  # a checkpoint has one
     return evaluate(model.to(session.learner.model.device), tokenizer, session.validation)
@@ -197,40 +203,11 @@ def _last_words(session: Session, result: RunResult) -> str:
     if result.reason == "interrupted":
         return f"saved at step {result.steps:,}; go on with: storylm train --resume {result.folder}"
     if result.reason == "diverged":
+        kept = f"the last good checkpoint is in {result.model}" if result.model.exists() else "nothing was saved yet"
         return (
             f"stopped at step {result.steps:,}: {session.state.bad_in_a_row} updates in a row were not finite "
-            f"({result.skipped} in all). The last good checkpoint is in {result.folder / 'checkpoints'}; "
-            "try a lower optim.lr, a smaller optim.clip or train.precision=fp32"
+            f"({result.skipped} in all); {kept}. Try a lower optim.lr, a smaller optim.clip or train.precision=fp32"
         )
     judged = result.validation
     figure = f"; {judged.bits_per_byte:.3f} bits per byte on {judged.stories:,} validation stories" if judged else ""
     return f"{result.reason} at step {result.steps:,}{figure}; the model is in {result.model}"
-
-
-def _saved_config(folder: Path) -> RunConfig | None:
-    path = folder / "config.yaml"
-    return from_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
-
-
-def _differences(saved: RunConfig, config: RunConfig) -> str:
-    before, after = (dict(_flatten(yaml.safe_load(to_yaml(one)))) for one in (saved, config))
-    changed = [f"{key}: {before[key]} there, {after[key]} here" for key in before if before[key] != after.get(key)]
-    return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
-
-
-def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
-    leaves: list[tuple[str, object]] = []
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        leaves += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
-    return leaves
-
-
-def _delete_run(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not (folder / "config.yaml").is_file():
-        raise UsageError(
-            f"--fresh would delete {folder}, which is no run folder (no config.yaml in it): choose another --out"
-        )
-    shutil.rmtree(folder)

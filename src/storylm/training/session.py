@@ -1,6 +1,9 @@
 """One run in progress: what the loop calls, and what a checkpoint must hold to go on bit for bit."""
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,10 +18,14 @@ from storylm.training.checkpoint import Checkpoints, TrainerState, optimizer_ten
 from storylm.training.clock import Clock, MinuteClock, StepClock
 from storylm.training.learner import Learner
 from storylm.training.observers import EvaluationRecord, Observers, StepRecord
+from storylm.training.signals import StopSignal
 from storylm.training.timer import Timer
 
 Batches = PackedBatches | PaddedBatches
-SAVING_SECONDS = 3.0  # set aside at the end of a run of so many minutes, for samples and the last checkpoint
+
+
+class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """A pass over validation was given up because someone asked the run to stop."""
 
 
 @dataclass
@@ -31,8 +38,10 @@ class State:
     skipped: int = 0
     bad_in_a_row: int = 0
     without_gain: int = 0
-    best: float | None = None  # bits per byte
+    factor: float = 0.0  # of the learning rates, in the last step
     evaluated_at: int | None = None
+    looked_at: int | None = None  # the last step at which all that was due besides the update was done
+    best_pass: dict[str, Any] | None = None  # the `Likelihood` of the best pass over validation
     ended: str | None = None  # "finished" or "no gain", once the run is over
     window_nats: float = 0.0  # since the last line of metrics.jsonl
     window_tokens: int = 0
@@ -40,7 +49,10 @@ class State:
 
 
 class Session:
-    """Model, data, clock and observers of one run. `state` is where it stands."""
+    """Model, data, clock and observers of one run. `state` is where it stands.
+
+    A long pass over validation raises `Stopped` once `stop.requested`: whoever stops a run has no minutes to wait.
+    """
 
     def __init__(
         self,
@@ -52,15 +64,17 @@ class Session:
         validation_tokens: int,
         clock: Clock,
         checkpoints: Checkpoints,
-        observers: Observers,
+        stop: StopSignal,
     ):
         self.config, self.learner, self.tokenizer, self.batches = config, learner, tokenizer, batches
-        self.validation, self.clock, self.checkpoints, self.observers = validation, clock, checkpoints, observers
+        self.validation, self.clock, self.checkpoints, self.stop = validation, clock, checkpoints, stop
+        self.observers = Observers([])
         self.state = State()
-        self.best_pass: Likelihood | None = None  # over all of validation, where this process made it
         self._timer = Timer()
         self._tokens_per_story = validation_tokens / max(1, len(validation))
-        self._seconds_per_story: float | None = None  # of judging, once it is known
+        # What the end of the run takes; as measured, once it has been.
+        self._seconds_per_story: float | None = None
+        self._seconds_of = {"sample": 1.0, "save": 2.0}
 
     # -- what the loop does --------------------------------------------------------------------------
 
@@ -69,6 +83,7 @@ class Session:
         state, train = self.state, self.config.train
         micro_batches = [self.batches.batch(state.step, micro) for micro in range(train.accumulation)]
         update = self.learner.update(micro_batches, factor, seed=train.seed * 1_000_003 + state.step)
+        state.factor = factor
         state.step += 1
         state.tokens += update.tokens
         if update.applied:
@@ -82,16 +97,16 @@ class Session:
         self._timer.step(update.tokens)
         self.clock.observe(self._timer.seconds_per_step, self._seconds_at_the_end())
 
-    def log(self, factor: float) -> None:
-        """A line of metrics over the steps since the last one."""
+    def log(self) -> None:
+        """A line of metrics over the steps since the last one; the loss is NaN where all of them were skipped."""
         state = self.state
         self.observers.after_step(
             StepRecord(
                 step=state.step,
                 steps=self.clock.steps if isinstance(self.clock, StepClock) else None,
                 progress=min(1.0, self.clock.progress(state.step)),
-                loss=state.window_nats / max(1, state.window_tokens),
-                lr=factor * self.config.optim.lr,
+                loss=state.window_nats / state.window_tokens if state.window_tokens else math.nan,
+                lr=state.factor * self.config.optim.lr,
                 gradient_norm=state.window_norm,
                 tokens=state.tokens,
                 epoch=self.batches.epoch(state.step),
@@ -113,13 +128,13 @@ class Session:
         state = self.state
         began = time.monotonic()
         with self._timer.pause(), _uncompiled():
-            likelihood = evaluate(self.learner.model, self.tokenizer, stories)
+            likelihood = evaluate(self.learner.model, self.tokenizer, stories, progress=self._heed_stop)
         self._seconds_per_story = (time.monotonic() - began) / len(stories)
-        best = state.best is None or likelihood.bits_per_byte < state.best
-        state.best, state.without_gain = (likelihood.bits_per_byte, 0) if best else (state.best, state.without_gain + 1)
+        best = state.best_pass is None or likelihood.bits_per_byte < Likelihood(**state.best_pass).bits_per_byte
+        state.without_gain = 0 if best else state.without_gain + 1
         state.evaluated_at = state.step
         if best:
-            self.best_pass = likelihood if len(stories) == len(self.validation) else None
+            state.best_pass = asdict(likelihood)
         self.observers.after_evaluation(
             EvaluationRecord(
                 step=state.step,
@@ -136,7 +151,7 @@ class Session:
 
     def sample(self) -> None:
         """A story from each of the run's prompts, the same seed every time."""
-        with self._timer.pause(), _uncompiled():
+        with self._aside("sample"), _uncompiled():
             stories = generate(
                 self.learner.model,
                 self.tokenizer,
@@ -166,16 +181,27 @@ class Session:
             "scaler": self.learner.scaler.state_dict(),
         }
         self.observers.before_checkpoint()
-        with self._timer.pause():
+        with self._aside("save"):
             self.checkpoints.save(TrainerState(self.state.step, values, tensors), best=best, keep=self._to_keep())
         self._timer.saved()
 
-    def finish(self, factor: float) -> None:
+    def look(self) -> None:
+        """What is due after this step besides the update: judge, tell, save."""
+        train, state = self.config.train, self.state
+        best = is_due(train.eval_every, state.step) and self.evaluate()
+        if is_due(train.sample_every, state.step):
+            self.sample()
+        state.looked_at = state.step
+        if best or self.save_due():
+            self.save(best)
+
+    def finish(self, reason: str) -> None:
         """What is left to do when training is over: the last line, pass, samples and checkpoint."""
         if self.state.window_tokens:
-            self.log(factor)
+            self.log()
         best = self.state.evaluated_at != self.state.step and self.evaluate()
         self.sample()
+        self.state.ended = reason
         self.save(best)
 
     def restore(self, saved: TrainerState) -> None:
@@ -208,7 +234,24 @@ class Session:
         if per_story is None:
             tokens_per_step = max(1.0, self.state.tokens / self.state.step)
             per_story = self._timer.seconds_per_step / tokens_per_step * self._tokens_per_story
-        return SAVING_SECONDS + judged * per_story
+        return sum(self._seconds_of.values()) + judged * per_story
+
+    def _heed_stop(self, stories: int, tokens: int) -> None:
+        if self.stop.requested:
+            raise Stopped
+
+    @contextmanager
+    def _aside(self, what: str) -> Iterator[None]:
+        """Time that is not training's; how much is noted for the end of the run."""
+        began = time.monotonic()
+        with self._timer.pause():
+            yield
+        self._seconds_of[what] = time.monotonic() - began
+
+
+def is_due(every: int, step: int) -> bool:
+    """Whether something that happens `every` so many steps (0: never) happens after this one."""
+    return every > 0 and step % every == 0
 
 
 def _uncompiled() -> Any:

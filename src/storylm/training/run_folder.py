@@ -1,0 +1,98 @@
+"""The folder of a run: whose it is, what may be written to it, and what its settings were."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from filelock import FileLock, Timeout
+
+from storylm.config.errors import CheckpointError, SetupError, UsageError
+from storylm.config.load import from_yaml, to_yaml
+from storylm.config.schema import RunConfig
+from storylm.data.corpora import CORPORA
+
+LOCK = ".lock"
+NOT_YET_A_RUN = {LOCK, "manifest.json"}  # all there is if a crash came before config.yaml was written
+
+
+def check_run_folder(folder: Path, config: RunConfig, fresh: bool) -> None:
+    """Refuse a folder that is not for this run: a file, other things, or (unless `fresh`) a run with other settings."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: choose another --out")
+    saved = saved_config(folder)
+    if saved is None and folder.exists() and {path.name for path in folder.iterdir()} - NOT_YET_A_RUN:
+        raise UsageError(f"{folder} is not empty and holds no run (no config.yaml in it): choose another --out")
+    if saved is not None and saved != config and not fresh:
+        raise UsageError(
+            f"{folder} holds a run with other settings ({differences(saved, config)}): choose another --out, "
+            f"go on with it by --resume {folder}, or start anew with --fresh"
+        )
+
+
+@contextmanager
+def sole_writer(folder: Path, fresh: bool) -> Iterator[None]:
+    """The folder is there, and ours alone until the block ends; `fresh` empties it first.
+
+    Raises:
+        SetupError: it cannot be written to.
+        UsageError: another process trains in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"another process is training in {folder}: wait for it, or choose another --out") from None
+    except OSError as error:
+        raise SetupError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error
+    try:
+        if fresh:
+            for path in folder.iterdir():
+                if path.name != LOCK:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def saved_config(folder: Path) -> RunConfig | None:
+    """The settings of the run in `folder`; None where there is none."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def differences(before: RunConfig, now: RunConfig) -> str:
+    """The first settings that differ, in words."""
+    old, new = (dict(_flatten(yaml.safe_load(to_yaml(config)))) for config in (before, now))
+    changed = [f"{key}: {old[key]} there, {new[key]} here" for key in old if old[key] != new[key]]
+    return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The same settings with local files named from the root, so that the run goes on from any working folder."""
+    data = {"source": _absolute(config.data.source), "validation": _absolute(config.data.validation)}
+    return config.model_copy(
+        update={"tokenizer": _absolute(config.tokenizer), "data": config.data.model_copy(update=data)}
+    )
+
+
+def _absolute(spec: str | None) -> str | None:
+    name, mark, options = (spec or "").partition("?")
+    if not name or name.startswith("~") or name in CORPORA or name == "grammar" or not Path(name).exists():
+        return spec
+    return f"{Path(name).absolute()}{mark}{options}"
+
+
+def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
+    leaves: list[tuple[str, object]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        leaves += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
+    return leaves
