@@ -55,6 +55,7 @@ def equal_after_interruption(config, at: int, tmp_path: Path, monkeypatch) -> No
         interrupt_after(at, patch)
         stopped = train_run(config, tmp_path / "parts")
     assert (stopped.reason, stopped.steps, stopped.exit_code) == ("interrupted", at, 130)
+    assert all(line["step"] < at for line in metrics(tmp_path / "parts", "evaluation"))
     done = train_run(config, tmp_path / "parts")
     assert (done.reason, done.steps) == ("finished", 12)
     assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")
