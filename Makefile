@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+.DELETE_ON_ERROR:
 .PHONY: demo test test-all check fix bench docs clean
 
 demo: $(VENV)/.demo          ## train a small model on the built-in stories and tell one
@@ -35,6 +36,8 @@ clean:                       ## remove what the verbs above made
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "$(PYTHON) is no Python 3.11, 3.12 or 3.13: name one, as in make demo PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python

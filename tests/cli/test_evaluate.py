@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from storylm.evaluate import likelihood
 
 from cli.telling import call, small_model
 from storylm.cli.evaluate import evaluate
 from storylm.config.errors import CheckpointError, DataError, UsageError
+from storylm.evaluation import likelihood
 from storylm.model.store import load
 
 STORIES = ["Once upon a time.", "É. " * 30, "The cat sat."]

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from storylm.generate import engine
 
 from cli.telling import call, small_model
 from storylm.cli.generate import generate
 from storylm.cli.stories import StoryPrinter, printable
 from storylm.config.errors import CheckpointError, DataError, UsageError
+from storylm.generation import engine
 from storylm.model.store import load
 
 

@@ -12,7 +12,7 @@ from storylm.cli import app
 from storylm.config.errors import UsageError
 from storylm.config.load import preset, resolve
 from storylm.model.count import checkpoint_bytes, training_bytes
-from storylm.train import plan as planning
+from storylm.training import plan as planning
 
 SMALL = ("model.layers=1", "model.width=16", "model.heads=1", "model.vocab_size=64", "data.context=32")
 

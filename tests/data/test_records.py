@@ -161,7 +161,7 @@ def test_json_lines_and_their_columns():
         (b'{"text": null}', "text is null"),
         (b'{"text": 3.5}', "text is float, not a string"),
         (b'{"text": ["a"]}', "text is list, not a string"),
-        (b'{"words": "a"}', "no column text, story, content"),
+        (b'{"words": "a"}', "no column text, story, content: name the story's with ?column="),
         (b'{"text": " \\n"}', EMPTY),
     ],
 )

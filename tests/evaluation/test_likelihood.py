@@ -3,11 +3,11 @@ import math
 
 import pytest
 import torch
-from storylm.evaluate import likelihood
 from torch.nn import functional as F
 
 import storylm
 from storylm.config.errors import CheckpointError, DataError, UsageError
+from storylm.evaluation import likelihood
 from storylm.evaluation.likelihood import Likelihood, evaluate
 from storylm.model.llama2c import read_llama2c
 

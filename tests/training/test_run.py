@@ -80,6 +80,13 @@ def test_a_compiled_run_resumes_bit_for_bit(kind, small, tmp_path, monkeypatch) 
     equal_after_interruption(small(*KINDS[kind], "train.compile=on"), 8, tmp_path, monkeypatch)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["bf16", "fp16", "muon"])
+def test_a_run_on_a_gpu_resumes_bit_for_bit(kind, small, tmp_path, monkeypatch) -> None:
+    equal_after_interruption(small(*KINDS[kind], "train.device=cuda"), 8, tmp_path, monkeypatch)
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_happened(small, tmp_path) -> None:
     config = small("train.log_every=1")
     train_run(config, tmp_path / "whole")

@@ -48,15 +48,17 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit codes: 2 usage, 3 data, 4 environment, 5 checkpoint, 130 interrupted."""
-    from storylm.config.errors import UserError
+    from storylm.config.errors import SetupError, UserError
 
     try:
         app()
     except UserError as error:
         print(f"storylm: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a reader that has gone, as in `storylm generate ... | head -1`, is Click's affair
+        if error.filename is None:
+            raise
+        print(f"storylm: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(SetupError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # the reader has gone, as in `storylm generate ... | head -1`
-        sys.stderr.close()
-        sys.exit(0)

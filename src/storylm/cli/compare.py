@@ -42,7 +42,7 @@ def compare(
     from storylm.generation.sampling import Sampling
 
     prompts = options.read_prompts(prompt, prompts_file)
-    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    sampling = Sampling(repetition_penalty, temperature, top_k or None, top_p, min_p)
     corpus = None if data is None else Corpus(data, split, max_stories)
     told: list[list[str]] = []
     facts: list[str] = []

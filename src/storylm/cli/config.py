@@ -4,9 +4,15 @@ from pathlib import Path
 
 import typer
 
+from storylm.cli.options import preset_names
+
 
 def config(
-    preset: str | None = typer.Argument(None, help="A preset (see `storylm presets`); may be left out with --config."),
+    preset: str | None = typer.Argument(
+        None,
+        help="A preset (see `storylm presets`); may be left out with --config.",
+        autocompletion=preset_names,
+    ),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, as in optim.lr=1e-3."),
     config_file: Path = typer.Option(None, "--config", help="A YAML file of settings, over the preset's."),
 ) -> None:

@@ -30,9 +30,11 @@ def demo(
     from storylm.data.grammar import entropy
     from storylm.data.prepare import prepare_cached
     from storylm.training.run import new_model, train_run
+    from storylm.training.run_folder import check_run_folder
 
     console = Console(highlight=False)
     config = resolve("story-1m", None, [*SETTINGS, f"train.minutes={minutes}", f"train.seed={seed}"]).config
+    check_run_folder(out, config, fresh=True)
     prepared = prepare_cached(config)
     some = prepared.validation_stories()[: config.train.eval_stories]
     before = storylm.evaluate(new_model(config), prepared.tokenizer, some).bits_per_byte

@@ -34,6 +34,7 @@ def evaluate(
     from storylm.config.files import write_text
     from storylm.evaluation.corpus import Corpus
 
+    options.check_output(output)
     corpus = Corpus(data, split, max_stories)
     network, words = options.load_model(model, tokenizer, device)
     likelihood = judge(network, words, corpus, batch_size, stride)

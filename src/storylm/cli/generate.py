@@ -43,13 +43,13 @@ def generate(
 
     Stories go to standard output and nothing else does; in a pipe, a line of <|endoftext|> stands between two.
     """
-    from storylm.cli.stories import StoryPrinter, check_file, write_stories
+    from storylm.cli.stories import FILES, StoryPrinter, write_stories
     from storylm.generation.engine import tell
     from storylm.generation.sampling import Sampling
 
-    check_file(output)
+    options.check_output(output, *FILES)
     prompts = options.read_prompts(prompt, prompts_file)
-    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    sampling = Sampling(repetition_penalty, temperature, top_k or None, top_p, min_p)
     network, words = options.load_model(model, tokenizer, device)
     printer = StoryPrinter([prompt for prompt in prompts for _ in range(samples)])
     began = time.perf_counter()

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they stand for."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +18,11 @@ Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="How t
 PromptsFile = Annotated[str | None, typer.Option(metavar="FILE", help="Prompts, one a line; - is standard input.")]
 MaxNewTokens = Annotated[int, typer.Option(help="The longest story after the prompt, in tokens.")]
 Temperature = Annotated[float, typer.Option(help="0: the likeliest token always; 1: as the model predicts.")]
-TopK = Annotated[int | None, typer.Option(help="Draw from the K likeliest tokens.")]
+TopK = Annotated[int | None, typer.Option(help="Draw from the K likeliest tokens; 0: from all.")]
 TopP = Annotated[float | None, typer.Option(help="Draw from the likeliest tokens that make up this probability.")]
 MinP = Annotated[float | None, typer.Option(help="Draw from tokens at least this many times as likely as the first.")]
 RepetitionPenalty = Annotated[float, typer.Option(help="Above 1: tokens that came before are less likely.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same story.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same seed, same story.")]
 Stop = Annotated[list[str] | None, typer.Option(help="Text that ends a story and is left out; may be repeated.")]
 Truncate = Annotated[
     str | None, typer.Option(metavar="left", help="Drop the beginning of a prompt longer than the context.")
@@ -50,6 +51,33 @@ def _gives(option: str) -> Callable[[typer.Context, Any], Any]:
     return callback
 
 
+def preset_names(incomplete: str) -> list[str]:
+    """What a shell completes a preset's name to; without the settings' imports, to be quick."""
+    from importlib.resources import files
+
+    names = (path.name.removesuffix(".yaml") for path in (files("storylm.config") / "presets").iterdir())
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def check_output(path: Path | None, *endings: str) -> None:
+    """Refuse a file that cannot be written, or that has none of the endings, before hours of work.
+
+    Raises:
+        UsageError: saying why.
+    """
+    from storylm.config.errors import UsageError
+
+    if path is None:
+        return
+    if endings and path.suffix.lower() not in endings:
+        raise UsageError(f"--output {path} is of no known kind: end it in {', '.join(endings)}")
+    if path.is_dir():
+        raise UsageError(f"--output {path} is a folder: name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise UsageError(f"--output {path} cannot be written: {above} is no folder that takes files")
+
+
 def read_prompts(prompts: list[str] | None, file: str | None) -> list[str]:
     """The prompts given and those of the file, in this order; where there are none, the empty one: a free start.
 
@@ -58,6 +86,7 @@ def read_prompts(prompts: list[str] | None, file: str | None) -> list[str]:
         DataError: the file is missing, empty or not UTF-8.
     """
     from storylm.config.errors import DataError, UsageError
+    from storylm.config.files import expanded
 
     given = list(prompts or [])
     for prompt in given:
@@ -65,7 +94,7 @@ def read_prompts(prompts: list[str] | None, file: str | None) -> list[str]:
             raise UsageError(f"prompt {prompt!r} is not UTF-8")
     if file is not None:
         try:
-            data = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
+            data = sys.stdin.buffer.read() if file == "-" else expanded(file).read_bytes()
             lines = data.decode("utf-8-sig").split("\n")
         except OSError as error:
             raise DataError(f"cannot read the prompts of {file}: {error.strerror or error}") from error
@@ -85,12 +114,13 @@ def load_model(source: str, tokenizer: str | None, device: str) -> "tuple[Transf
         CheckpointError: no such model, it has no tokenizer, or not this one.
     """
     from storylm.config.errors import CheckpointError
+    from storylm.config.files import expanded
     from storylm.model.store import check_vocabulary, load
     from storylm.text.tokenizer import Tokenizer
     from storylm.training.device import pick_device
 
     place = pick_device(device, "--device")
-    model, own = load(source)
+    model, own = load(expanded(source))
     words = own if tokenizer is None else Tokenizer.load(tokenizer)
     if words is None:
         raise CheckpointError(

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import typer
 
+from storylm.cli.options import preset_names
+
 
 def plan(
-    preset: str | None = typer.Argument(None, help="A preset (see `storylm presets`); may be left out with --config."),
+    preset: str | None = typer.Argument(
+        None,
+        help="A preset (see `storylm presets`); may be left out with --config.",
+        autocompletion=preset_names,
+    ),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, as in train.minutes=10."),
     config_file: Path = typer.Option(None, "--config", help="A YAML file of settings, over the preset's."),
     probe: bool = typer.Option(True, "--probe/--no-probe", help="Train for some seconds to measure the speed."),
@@ -24,6 +30,8 @@ def plan(
     if preset is None and config_file is None and not overrides:
         raise UsageError("say what to plan: a preset (see `storylm presets`) or --config FILE")
     config = resolve(preset, config_file, overrides or []).config
+    for source in filter(None, (config.data.source, config.data.validation)):
+        _check_source(source)
 
     from storylm.training.plan import plan_run
 
@@ -46,6 +54,20 @@ def plan(
     }
     for name, value in rows.items():
         print(f"{name:<16} {value}")
+
+
+def _check_source(spec: str) -> None:
+    """Refuse what training would refuse, as far as that can be told without asking the Hub."""
+    from storylm.config.files import expanded
+    from storylm.data.corpora import CORPORA
+    from storylm.data.formats import format_of
+    from storylm.data.sources import open_source
+
+    name = spec.partition("?")[0]
+    path = expanded(name)
+    on_the_hub = name.count("/") == 1 and name[0].isalnum() and format_of(name) is None and not path.parent.is_dir()
+    if not (name in CORPORA or path.exists() or on_the_hub):
+        open_source(spec)
 
 
 def _size(count: float) -> str:

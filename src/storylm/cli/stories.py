@@ -68,18 +68,6 @@ def printable(text: str) -> str:
     return "".join("\ufffd" if category(letter) == "Cc" and letter not in "\n\t" else letter for letter in text)
 
 
-def check_file(path: Path | None) -> None:
-    """Refuse a file to write that is of no known kind, before hours of work.
-
-    Raises:
-        UsageError: its ending is none of `FILES`.
-    """
-    from storylm.config.errors import UsageError
-
-    if path is not None and path.suffix.lower() not in FILES:
-        raise UsageError(f"--output {path} is of no known kind: end it in {', '.join(FILES)}")
-
-
 def write_stories(path: Path, stories: Sequence["Story"], about: dict[str, Any]) -> None:
     """Stories as a file: .json (`about` and the stories), .jsonl (one a line) or .txt (as in a pipe)."""
     from storylm.config.files import write_text

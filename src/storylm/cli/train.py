@@ -4,10 +4,14 @@ from pathlib import Path
 
 import typer
 
+from storylm.cli.options import preset_names
+
 
 def train(
     preset: str = typer.Argument(
-        None, help="A preset (see `storylm presets`); may be left out with --resume or --config."
+        None,
+        help="A preset (see `storylm presets`); may be left out with --resume or --config.",
+        autocompletion=preset_names,
     ),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, as in optim.lr=1e-3."),
     config_file: Path = typer.Option(None, "--config", help="A YAML file of settings, over the preset's."),
@@ -17,7 +21,9 @@ def train(
     out: Path = typer.Option(None, help="The run folder (default: runs/PRESET); an unfinished run there goes on."),
     steps: int = typer.Option(None, help="Train for so many optimizer updates."),
     epochs: float = typer.Option(None, help="Train for so many passes over the stories."),
-    minutes: float = typer.Option(None, help="Train until the result is saved, so many minutes from the start."),
+    minutes: float = typer.Option(
+        None, help="Train and save in so many minutes, compiling included; preparing the stories does not count."
+    ),
     resume: Path = typer.Option(None, help="Go on with the run in this folder, with its own settings."),
     fresh: bool = typer.Option(False, "--fresh", help="Start anew, deleting what the run folder holds."),
 ) -> None:

@@ -13,6 +13,14 @@ from pathlib import Path
 TEMPORARY = ".tmp-"  # names that start like this are leftovers of a crash and may be deleted
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with `~` as the home folder; the `~nobody` of no one here is a name like any other."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path).absolute()  # so that no one stumbles over its `~` again
+
+
 def sync_folder(folder: Path) -> None:
     """Make names created in and renamed inside `folder` durable (Windows cannot open folders: nothing to do)."""
     if os.name == "nt":

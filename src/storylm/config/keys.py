@@ -3,9 +3,8 @@
 import types
 from collections.abc import Iterator
 from difflib import SequenceMatcher, get_close_matches
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from storylm.config.base import Settings
@@ -40,7 +39,7 @@ ELSEWHERE = {
     "dataset": "data.source",
 }
 _LIKE_ENOUGH = 0.6
-_BOUNDS = {Ge: ("at least", "ge"), Gt: ("greater than", "gt"), Le: ("at most", "le"), Lt: ("less than", "lt")}
+_BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
 
 
 def _walk(group: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
@@ -103,16 +102,23 @@ def allowed(name: str) -> str:
     >>> allowed("optim.schedule"), allowed("train.steps")
     ('constant, linear, cosine or wsd', 'a whole number (at least 1), or null')
     """
+    return _words(FIELDS[name].annotation, _bounds(FIELDS[name]))
+
+
+def _bounds(field: FieldInfo) -> str:
     bounds = [
-        f"{words} {getattr(bound, attribute):g}"
-        for bound in FIELDS[name].metadata
-        for kind, (words, attribute) in _BOUNDS.items()
-        if isinstance(bound, kind)
+        f"{words} {getattr(bound, attribute):.10g}"
+        for bound in field.metadata
+        for attribute, words in _BOUNDS.items()
+        if hasattr(bound, attribute)
     ]
-    return _words(FIELDS[name].annotation, f" ({' and '.join(bounds)})" if bounds else "")
+    return f" ({' and '.join(bounds)})" if bounds else ""
 
 
 def _words(annotation: Any, bounds: str = "") -> str:
+    if get_origin(annotation) is Annotated:
+        kind, field = get_args(annotation)
+        return _words(kind, _bounds(field))
     if get_origin(annotation) is Literal:
         *others, last = map(str, get_args(annotation))
         return f"{', '.join(others)} or {last}"

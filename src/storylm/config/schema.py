@@ -1,11 +1,14 @@
 """`RunConfig`: everything a training run is told, in five groups. Times are in minutes, lengths in tokens."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from storylm.config.base import Settings
 from storylm.config.model import ModelConfig
+
+LARGEST_SEED = 2**31 - 1
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class CleaningConfig(Settings):
@@ -65,7 +68,7 @@ class OptimConfig(Settings):
     embedding_lr: float | None = Field(
         default=None, gt=0, description="peak learning rate of the embeddings (null: lr)"
     )
-    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay rates of the moments")
+    betas: tuple[Rate, Rate] = Field(default=(0.9, 0.95), description="AdamW's decay rates of the moments")
     eps: float = Field(default=1e-8, gt=0, description="AdamW's denominator offset")
     weight_decay: float = Field(default=0.1, ge=0, description="decoupled decay of matrices; never of biases and norms")
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm (null: no clipping)")
@@ -78,6 +81,14 @@ class OptimConfig(Settings):
         default=0.2, gt=0, le=1, description="wsd: the final share of the run in which the rate falls linearly"
     )
     final_lr_ratio: float = Field(default=0.1, ge=0, le=1, description="the rate at the end, as a share of the peak")
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> "OptimConfig":
+        if self.warmup_share is not None and self.warmup_steps != OptimConfig.model_fields["warmup_steps"].default:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} and warmup_share={self.warmup_share} are both set: leave out one"
+            )
+        return self
 
 
 class TrainConfig(Settings):
@@ -96,7 +107,7 @@ class TrainConfig(Settings):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     threads: int | None = Field(default=None, ge=1, description="CPU threads (null: all cores)")
-    seed: int = Field(default=0, ge=0, description="of weights, data order, dropout and samples")
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="of weights, data order, dropout and samples")
     log_every: int = Field(default=10, ge=1, description="steps between lines of metrics.jsonl")
     eval_every: int = Field(default=500, ge=0, description="steps between passes over validation (0: only at the end)")
     eval_stories: int | None = Field(

@@ -1,26 +1,24 @@
 """Settings as flat values by dotted name: from a YAML tree, from `key=value` texts, and back to a tree."""
 
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from storylm.config import plain_yaml
 from storylm.config.errors import UsageError
 from storylm.config.keys import FIELDS, GROUPS, allowed, choices, suggestion, takes
 
 Values = dict[str, Any]
 """Dotted name -> value, as YAML has it: numbers, text, lists, None."""
 
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: 2024-99-99 is a date that there is not
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: a number of thousands of digits
 
 
 def read_yaml(text: str, where: str) -> dict:
     """The mapping that YAML text holds, {} for an empty one; `UsageError` for anything else."""
     try:
-        values = yaml.safe_load(text)
+        values = plain_yaml.load(text)
     except _NOT_YAML as error:
         raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:
@@ -31,23 +29,27 @@ def read_yaml(text: str, where: str) -> dict:
 
 
 def flatten(tree: Mapping, where: str = "", prefix: str = "") -> Values:
-    """A tree of settings by dotted name; `UsageError`, with `where` in it, for names that are no settings.
+    """A tree of settings by dotted name; `UsageError`, with `where` in it, for names that are no settings or come twice.
 
-    >>> flatten({"optim": {"lr": "1e-3"}, "data.context": 256})
+    >>> flatten({"optim": {"lr": 0.001}, "data.context": 256})
     {'optim.lr': 0.001, 'data.context': 256}
     """
     values: Values = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
+        found: Values = {}
         if name in GROUPS and isinstance(value, Mapping):
-            values |= flatten(value, where, f"{name}.")
+            found = flatten(value, where, f"{name}.")
         elif name in GROUPS:
             if value is not None:  # a group with all its lines commented out is empty
                 raise UsageError(f"{name!r}{where} is a group of settings, not {value!r}: set one of {_members(name)}")
         elif name in FIELDS:
-            values[name] = _spell(name, value)
+            found = {name: value}
         else:
             raise UsageError(f"unknown setting {name!r}{where}{suggestion(name) or _known(prefix)}")
+        if twice := values.keys() & found.keys():
+            raise UsageError(f"{min(twice)!r} is set twice{where}: leave out one")
+        values |= found
     return values
 
 
@@ -70,7 +72,7 @@ def parse_overrides(overrides: Sequence[str]) -> Values:
         textual = key in FIELDS and (choices(key) or takes(key, str))
         if not textual or (text in ("null", "~", "") and takes(key, type(None))):
             try:
-                value = yaml.safe_load(text)
+                value = plain_yaml.load(text)
             except _NOT_YAML:
                 raise UsageError(f"{override!r}: the value is not valid YAML{_expected(key)}") from None
         tree: Any = value
@@ -78,17 +80,6 @@ def parse_overrides(overrides: Sequence[str]) -> Values:
             tree = {part: tree}
         values |= flatten(tree)
     return values
-
-
-def _spell(name: str, value: Any) -> Any:
-    """Undo what YAML 1.1 makes of 1e-3 (text) and of on and off (true and false)."""
-    if isinstance(value, list):
-        return [_spell(name, item) for item in value]
-    if isinstance(value, str) and _EXPONENT.fullmatch(value) and not takes(name, str):
-        return float(value)
-    if isinstance(value, bool) and {"on", "off"} <= set(choices(name)):
-        return "on" if value else "off"
-    return value
 
 
 def nest(values: Values) -> dict:
@@ -132,17 +123,6 @@ def write_yaml(values: Values, comments: Mapping[str, str] | None = None) -> str
             if path[: depth + 1] != groups[: depth + 1]:
                 lines.append((f"{'  ' * depth}{group}:", ""))
         path = groups
-        lines.append((f"{'  ' * len(groups)}{last}: {_inline(value)}", (comments or {}).get(name, "")))
+        lines.append((f"{'  ' * len(groups)}{last}: {plain_yaml.inline(value)}", (comments or {}).get(name, "")))
     column = max((len(line) for line, comment in lines if comment and len(line) <= 48), default=0)
     return "".join(f"{line:<{column}}  # {comment}\n" if comment else f"{line}\n" for line, comment in lines)
-
-
-def _inline(value: Any) -> str:
-    """A value as YAML on one line; quoted only where it must be."""
-    for style in (None, '"'):  # only in double quotes do line ends stay within the line
-        text = yaml.safe_dump(
-            [value], default_flow_style=True, default_style=style, allow_unicode=True, width=sys.maxsize
-        ).strip()
-        if len(text.splitlines()) == 1:
-            break
-    return text[1:-1]

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from storylm.config.errors import SetupError
+
 LOCK = ".lock"
 
 
@@ -19,19 +21,24 @@ def locked(folder: Path, waiting: str = "") -> Iterator[None]:
     """Only one process at a time is in here for `folder`. A crash leaves no lock behind.
 
     `waiting` is printed on stderr if another process is.
+
+    Raises:
+        SetupError: the folder cannot be made or written to.
     """
     import sys
 
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         if waiting:
             print(waiting, file=sys.stderr, flush=True)
         lock.acquire()
+    except OSError as error:
+        raise SetupError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
     try:
         yield
     finally:

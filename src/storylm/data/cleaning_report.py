@@ -99,12 +99,30 @@ class CleaningReport:
             report.rules[name] = RuleReport(rule["changed"], rule["dropped"], list(rule["examples"]))
         return report
 
+    def problems_told(self) -> str:
+        """The most frequent problems of reading, and where the first was; empty where there are none.
+
+        >>> CleaningReport(problems=Counter({"malformed JSON": 2})).problems_told()
+        '2 x malformed JSON'
+        """
+        told = "; ".join(f"{count:,} x {problem}" for problem, count in self.problems.most_common(5))
+        example = next(filter(None, self.rules["reading"].examples), None)
+        return f"{told} (first: {example})" if told and example else told
+
+    def line(self) -> str:
+        """One line for people.
+
+        >>> CleaningReport(read=3).line()
+        '3 records read, 3 kept, 0 dropped'
+        """
+        counts = f"{self.read:,} records read, {self.kept:,} kept, {self.dropped:,} dropped"
+        return f"{counts}; problems: {self.problems_told()}" if self.problems else counts
+
     def table(self, title: str = "Cleaning") -> "Table":
-        """The counts as a table for the console; problems of reading under it."""
+        """The counts as a table for the console."""
         from rich.table import Table
 
-        caption = "; ".join(f"{count:,} x {problem}" for problem, count in self.problems.most_common(5))
-        table = Table(title=title, caption=caption or None)
+        table = Table(title=title)
         table.add_column("rule")
         table.add_column("changed", justify="right")
         table.add_column("dropped", justify="right")

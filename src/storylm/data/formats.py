@@ -18,7 +18,7 @@ from storylm.data.streams import DAMAGE, DECOMPRESSORS, DamagedFileError, chunks
 from storylm.data.text_records import read_text
 
 FORMATS = (".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".tar")
-DAMAGED = "file is cut or damaged"
+DAMAGED = DamagedFileError.problem
 MAX_UNPACKED_BYTES = 4 * 2**30
 """Of a compressed parquet file, which has to be unpacked to disk: parquet is compressed by itself."""
 _SHORT = {".tgz": ".tar.gz", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
@@ -66,7 +66,7 @@ def read_records(path: Path, name: str, reading: Reading, piece: int = 0, pieces
         try:
             yield from _read_stream(stream, name, reading, (piece, pieces))
         except DamagedFileError as error:
-            yield Record(None, DAMAGED, where=f"{name}: {error}")
+            yield Record(None, error.problem, where=f"{name}: {error}")
 
 
 def _read_stream(stream: IO[bytes], name: str, reading: Reading, share: tuple[int, int] = (0, 1)) -> Iterator[Record]:
@@ -106,7 +106,7 @@ def _read_archive(stream: IO[bytes], name: str, reading: Reading) -> Iterator[Re
                     yield from _read_stream(content, member.name, reading)
                 except DamagedFileError as error:
                     reported = True
-                    yield Record(None, DAMAGED, where=f"{where}: {error}")
+                    yield Record(None, error.problem, where=f"{where}: {error}")
     except DAMAGE as error:
         if not reported:  # else the last member already was cut where the archive is
             raise DamagedFileError(str(error) or type(error).__name__) from error

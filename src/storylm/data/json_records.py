@@ -31,7 +31,8 @@ def value_record(value: Any, column: str | None = None, where: str = "", problem
     if isinstance(value, Mapping):
         name = column or next((name for name in TEXT_COLUMNS if name in value), None)
         if name is None or name not in value:
-            return Record(None, f"no column {column or ', '.join(TEXT_COLUMNS)}", where=where)
+            tried = column or ", ".join(TEXT_COLUMNS)
+            return Record(None, f"no column {tried}: name the story's with ?column=", where=where)
         fields = {key: other for key, other in value.items() if key != name}
         value = value[name]
     if not isinstance(value, str):

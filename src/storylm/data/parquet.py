@@ -25,11 +25,10 @@ def read_parquet(
         SetupError: pyarrow is not installed.
         DataError: the file has no such column.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise SetupError(f"{name} is parquet: reading it needs pyarrow: pip install 'storylm[parquet]'") from error
+    need_pyarrow(name)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         file = pq.ParquetFile(stream)
         column = _text_column(file.schema_arrow.names, column, name)
@@ -53,6 +52,14 @@ def read_parquet(
                     row += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamagedFileError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def need_pyarrow(name: str) -> None:
+    """Raise `SetupError` if pyarrow, and so the file `name`, cannot be read."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise SetupError(f"{name} is parquet: reading it needs pyarrow: pip install 'storylm[parquet]'") from error
 
 
 def _text_column(names: list[str], column: str | None, file: str) -> str:

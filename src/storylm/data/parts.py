@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from storylm.config.errors import DataError
-from storylm.data.formats import Reading, read_records
+from storylm.data.formats import Reading, format_of, read_records
 from storylm.data.hub import HubFile
+from storylm.data.parquet import need_pyarrow
 from storylm.data.records import Record
 
 
@@ -47,7 +48,10 @@ class Source:
             DataError: there is no such split.
         """
         if split not in self.by_split:
-            raise DataError(f"{self.name} has no split {split!r}: it has {', '.join(self.splits)}")
+            raise DataError(
+                f"{self.name} has no split {split!r}: it has {', '.join(self.splits)}"
+                + ("; a file that is named itself, not its folder, is train" if split == "train" else "")
+            )
         return list(self.by_split[split])
 
     def bytes(self, split: str) -> int | None:
@@ -121,6 +125,8 @@ class FilePart:
         return self.file.size * (self.piece + 1) // self.pieces - self.file.size * self.piece // self.pieces
 
     def __iter__(self) -> Iterator[Record]:
+        if (format_of(self.file.name) or "")[0] == ".parquet":
+            need_pyarrow(self.file.name)  # before a download, not after it
         return read_records(self.file.local(), self.file.name, self.reading, self.piece, self.pieces)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from storylm.config.errors import DataError, UsageError
 from storylm.config.model import ModelConfig
-from storylm.config.schema import CleaningConfig, RunConfig
+from storylm.config.schema import CleaningConfig, DataConfig, RunConfig
 from storylm.data.cache import cache_folder, locked
 from storylm.data.prepare_plan import OWN, Plan
 from storylm.data.prepare_progress import ConsoleProgress, Watch
-from storylm.data.prepare_steps import WORK, carry_out, empty, refuse_foreign
-from storylm.data.prepared import MANIFEST, Prepared, read_manifest
-from storylm.data.sources import Source
+from storylm.data.prepare_steps import KEY, carry_out, empty, refuse_foreign
+from storylm.data.prepared import MANIFEST, SPLITS, Prepared, read_manifest
+from storylm.data.sources import Source, existing
 from storylm.text.tokenizer import Tokenizer
 
 
@@ -68,14 +68,14 @@ def prepare_cached(config: RunConfig) -> Prepared:
     """The stories of a run, prepared once and kept (`data.cache`). `data.source` may be a prepared folder, too.
 
     Raises:
-        DataError, SetupError: as `prepare`.
+        DataError, SetupError: as `prepare`; and DataError for a prepared folder with a single byte changed.
         UsageError: a prepared folder that does not fit the settings.
     """
     data = config.data
-    given = Path(data.source).expanduser()
-    if read_manifest(given) is not None:
-        return _given(given, config)
-    if (given / WORK).is_dir():
+    given = existing(data.source)
+    if given is not None and read_manifest(given) is not None:
+        return _told(_given(given, config))
+    if given is not None and (given / KEY).is_file():
         raise DataError(f"preparing {given} was not finished: run the same `storylm prepare` again")
     plan = Plan.of(
         data.source,
@@ -90,32 +90,35 @@ def prepare_cached(config: RunConfig) -> Prepared:
     with locked(folder, f"waiting for another run that prepares {data.source}"):
         if (folder / MANIFEST).exists():
             try:
-                prepared = Prepared.load(folder)
+                prepared = Prepared.load(folder, verify=True)
                 assert prepared.tokenizer.fingerprint  # raises where the tokenizer is damaged
             except DataError as error:
                 _say(f"warning: {error}\nwarning: preparing the stories of {data.source} anew")
                 empty(folder)
             else:
                 _say(f"using the stories of {data.source} prepared in {folder}")
-                return prepared
+                return _told(prepared)
         _say(f"preparing the stories of {data.source} (once; kept in {folder})")
         with ConsoleProgress() as progress:
-            return carry_out(plan, folder, None, progress)
+            prepared = carry_out(plan, folder, None, progress)
+    return _told(prepared)
 
 
 def _given(folder: Path, config: RunConfig) -> Prepared:
     """A prepared folder that was given as the source. What it cannot follow any more is refused, not ignored."""
-    prepared, data = Prepared.load(folder), config.data
+    prepared, data = Prepared.load(folder, verify=True), config.data
+    made = prepared.manifest["settings"]
     asked = {
         "data.validation": data.validation is not None,
         "data.max_stories": data.max_stories is not None,
         "data.cleaning": data.cleaning.model_dump(mode="json")
-        not in (prepared.manifest["settings"]["cleaning"], CleaningConfig().model_dump(mode="json")),
+        not in (made["cleaning"], CleaningConfig().model_dump(mode="json")),
+        "data.validation_share": data.validation_share not in (made["validation_share"], DataConfig().validation_share),
     }
     for setting, given in asked.items():
         if given:
             raise UsageError(f"{folder} is prepared already: {setting} decides how stories are prepared, leave it out")
-    made_with = prepared.manifest["settings"]["tokenizer"]
+    made_with = made["tokenizer"]
     # A name that stands for the same thing everywhere ("gpt2") need not be fetched to be compared.
     alike = config.tokenizer == OWN or (config.tokenizer == made_with and not Path(made_with).exists())
     if not alike and Tokenizer.load(config.tokenizer).fingerprint != prepared.tokenizer.fingerprint:
@@ -123,6 +126,14 @@ def _given(folder: Path, config: RunConfig) -> Prepared:
             f"{folder} was made with another tokenizer ({made_with}) than {config.tokenizer!r}: leave out the"
             " tokenizer, or prepare the stories again with it"
         )
+    return prepared
+
+
+def _told(prepared: Prepared) -> Prepared:
+    """The same, after a line on stderr for each split: nothing is left out of a run unseen."""
+    for split in SPLITS:
+        if (report := prepared.report(split)).read:
+            _say(f"{split}: {report.line()}")
     return prepared
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storylm.config.errors import SetupError, UsageError
-from storylm.config.files import atomic_file, sweep, write_text
+from storylm.config.files import TEMPORARY, atomic_file, atomic_folder, sweep, write_text
 from storylm.data.cache import LOCK
 from storylm.data.cleaning_report import CleaningReport
 from storylm.data.prepare_choosing import choose
@@ -21,6 +21,7 @@ from storylm.data.prepare_reading import PartRead, ReadTask, read_part
 from storylm.data.prepare_tokenizer import refuse_empty, saved_tokenizer
 from storylm.data.prepared import (
     CLEANING,
+    MANIFEST,
     SPLITS,
     TOKENIZER,
     VALIDATION_TEXT,
@@ -32,6 +33,8 @@ from storylm.data.prepared import (
 from storylm.text.tokenizer import Tokenizer
 
 WORK = ".work"  # what is done so far; gone once all is
+KEY = Path(WORK) / "key"  # of the plan
+OWN_NAMES = {LOCK, WORK, MANIFEST, CLEANING, TOKENIZER, VALIDATION_TEXT, *SPLITS}
 CHUNK_BYTES = 8 * 2**20  # of text: what becomes one shard
 SMALL_BYTES = 32 * 2**20  # fewer are not worth starting processes for
 
@@ -56,8 +59,10 @@ def carry_out(plan: Plan, out: Path, workers: int | None, watch: Watch | None) -
         chunks = _encode(parts, tokenizer, out, workers, watch)
         _finish(plan, parts, chunks, tokenizer, out)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SetupError(f"the disk of {out} is full: make room and run the same again, it will go on") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise SetupError(f"cannot write to {out}: {error.strerror}; choose another folder") from error
         raise
     return Prepared.load(out)
 
@@ -72,22 +77,31 @@ def empty(folder: Path) -> None:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Raise `UsageError` if `out` holds anything but prepared stories, finished or not."""
-    if not out.exists() or read_manifest(out) is not None or (out / WORK).is_dir():
+    """Raise `UsageError` if `out` holds anything but prepared stories, finished or not.
+
+    What is not finished may be deleted later on: so every name must be one of ours, and the key must be there.
+    """
+    if not out.exists() or read_manifest(out) is not None:
         return
-    if not out.is_dir() or any(entry.name != LOCK for entry in out.iterdir()):
-        raise UsageError(f"{out} is not empty and holds no prepared stories: choose another --out")
+    if not out.is_dir():
+        raise UsageError(f"{out} is a file: choose another --out")
+    ours = OWN_NAMES if (out / KEY).is_file() else {LOCK}
+    unfinished = tuple(f"{TEMPORARY}{name}." for name in (*ours, WORK))
+    for name in sorted(entry.name for entry in out.iterdir()):
+        if name not in ours and not name.startswith(unfinished):
+            raise UsageError(f"{out} is not empty and holds no prepared stories, but {name}: choose another --out")
 
 
 def _begin(plan: Plan, out: Path) -> None:
     """Make sure that what stands in `out` is the unfinished work of this plan, or nothing."""
     refuse_foreign(out)
-    key = out / WORK / "key"
+    key = out / KEY
     if not key.is_file() or key.read_text(encoding="utf-8") != plan.key:
         empty(out)  # unfinished, and of other settings or files
+        with atomic_folder(out / WORK) as work:  # from here on `out` is known as ours
+            write_text(work / KEY.name, plan.key)
     for folder in (out, out / WORK / "parts", *(out / split for split in SPLITS)):
         sweep(folder)
-    write_text(key, plan.key)
 
 
 # -- stage 1 ---------------------------------------------------------------------------------------------

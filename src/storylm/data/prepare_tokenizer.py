@@ -55,10 +55,12 @@ def refuse_empty(plan: Plan, parts: Sequence[PartRead], split: str) -> None:
                 return
             dropped += int(((verdicts & VALIDATION) == wanted).sum())
     report = sum((part.report for part in parts if part.split == split), CleaningReport())
-    reasons = [f"{rule.dropped:,} by {name}" for name, rule in report.rules.items() if rule.dropped]
-    reasons += [f"{dropped:,} as duplicates or overlap"] if dropped else []
+    by_rule = [f"{rule.dropped:,} by {name}" for name, rule in report.rules.items() if rule.dropped]
+    by_rule += [f"{dropped:,} as duplicates or overlap"] if dropped else []
+    switchable = dropped or report.dropped > report.rules["reading"].dropped
     name = plan.validation.name if plan.validation and split == "validation" else plan.source.name
     raise DataError(
-        f"{name} has no stories for {split}: {report.read:,} records read, dropped: {', '.join(reasons) or 'none'}"
-        + ("; a rule is switched off by cleaning.RULE=false" if reasons else "")
+        f"{name} has no stories for {split}: {report.read:,} records read, dropped: {', '.join(by_rule) or 'none'}"
+        + (f"; problems: {report.problems_told()}" if report.problems else "")
+        + ("; a rule is switched off by cleaning.RULE=false" if switchable else "")
     )

@@ -10,8 +10,9 @@ and after a `?` how to read it: `?column=body`, `?separator=blank` (or endoftext
 `?revision=v2`. A local file or folder named like a corpus is meant by `./tinystories`.
 """
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,6 +22,7 @@ from storylm.config.errors import DataError, UsageError
 from storylm.data import hub
 from storylm.data.corpora import CORPORA
 from storylm.data.formats import FORMATS, Reading, can_split, format_of
+from storylm.data.own_folders import kind_of
 from storylm.data.parts import FilePart, GrammarPart, LocalFile, Part, Source
 from storylm.data.text_records import SEPARATORS
 
@@ -48,7 +50,7 @@ def open_source(spec: str) -> Source:
         UsageError: an option that is not understood.
         SetupError: the Hub cannot be reached.
     """
-    if spec not in CORPORA and spec != "grammar" and (path := _existing(spec)):
+    if spec not in CORPORA and spec != "grammar" and (path := existing(spec)):
         return _local(spec, path, {})
     name, _, query = spec.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -57,7 +59,7 @@ def open_source(spec: str) -> Source:
         return _grammar(spec, {"seed": seed, **options} if seed else options)
     if name in CORPORA:
         return _corpus(name, options)
-    if path := _existing(name):
+    if path := existing(name):
         return _local(spec, path, options)
     if _HUB_NAME.fullmatch(name) and format_of(name) is None and not Path(name).parent.is_dir():
         return _hub(spec, name, options)
@@ -67,8 +69,12 @@ def open_source(spec: str) -> Source:
 _NO_PATH = (OSError, RuntimeError, ValueError)  # too long a name, a `~` of nobody, a NUL
 
 
-def _existing(name: str) -> Path | None:
-    """The file or folder of this name, if there is one."""
+def existing(name: str) -> Path | None:
+    """The file or folder of this name, if there is one.
+
+    >>> existing("~nobody/stories") is existing("x" * 5000) is None
+    True
+    """
     try:
         path = Path(name).expanduser()
         return path if name and path.exists() else None
@@ -105,17 +111,24 @@ def _local(spec: str, path: Path, options: dict[str, str]) -> Source:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty")
         return Source(spec, {"train": _pieces(LocalFile.of(path), _reading(options))})
-    names = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    if kind := kind_of(path):
+        raise UsageError(f"{path} holds {kind}, not stories to prepare: name the stories it was made from")
+    names = sorted(_files(path))
     chosen = [name for name in names if fnmatchcase(name, options.get("files", "*")) and is_story_file(name)]
     if not chosen:
         raise DataError(
             f"no stories in {path}: no files named {' '.join('*' + kind for kind in FORMATS)} (also .gz .xz .zst)"
         )
     return _by_split(spec, ((name, LocalFile.of(path / name)) for name in chosen), options)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """All files in a folder and below; hidden ones and what storylm made are passed over."""
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and not kind_of(Path(where, name))]
+        for file in (Path(where, name) for name in names if not name.startswith(".")):
+            if file.is_file():
+                yield file.relative_to(folder).as_posix()
 
 
 def _hub(spec: str, repo: str, options: dict[str, str]) -> Source:

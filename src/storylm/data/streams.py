@@ -3,6 +3,7 @@
 A damaged file (cut, or with flipped bits) gives all that can be read before it raises `DamagedFileError`.
 """
 
+import codecs
 import gzip
 import lzma
 import re
@@ -35,6 +36,14 @@ DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError, tarfile
 class DamagedFileError(Exception):
     """The rest of a file cannot be read."""
 
+    problem = "file is cut or damaged"
+
+
+class WideTextError(DamagedFileError):
+    """Text of two or four bytes a character."""
+
+    problem = "UTF-16 text: convert it to UTF-8"
+
 
 def open_file(path: Path) -> IO[bytes]:
     """The file, or a `DataError` that says why not."""
@@ -48,6 +57,7 @@ def chunks(stream: IO[bytes]) -> Iterator[bytes]:
     """The stream's bytes, at most `CHUNK_BYTES` at a time."""
     # read1 returns what is there; read would lose the bytes before the damage.
     read = getattr(stream, "read1", stream.read)
+    first = True
     while True:
         try:
             chunk = read(CHUNK_BYTES)
@@ -55,6 +65,9 @@ def chunks(stream: IO[bytes]) -> Iterator[bytes]:
             raise DamagedFileError(str(error) or type(error).__name__) from error
         if not chunk:
             return
+        if first and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise WideTextError("it begins with a byte-order mark of UTF-16")
+        first = False
         yield chunk
 
 

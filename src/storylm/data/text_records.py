@@ -11,6 +11,8 @@ from storylm.data.streams import chunks, decode, delimited, look_ahead
 SEPARATORS = ("endoftext", "blank", "line")
 TOO_LONG = f"longer than {MAX_STORY_BYTES // 2**20} MiB"
 EMPTY = "empty story"
+MANY_LINES = 20  # without an empty one, where nothing but these could part stories
+UNPARTED = f"no end of a story in {MANY_LINES} lines: if each line is a story, add ?separator=line to the file's name"
 _LOOK_AHEAD_BYTES = 4 * 2**20
 _FIELDS = ("Features:", "Words:", "Summary:", "Random sentence:", "Story:")
 _STORY = re.compile("^Story:", re.MULTILINE)
@@ -48,6 +50,7 @@ def read_text(stream: IO[bytes], name: str, separator: str | None, share: tuple[
     if separator not in (None, *SEPARATORS):
         raise UsageError(f"unknown separator {separator!r}: use one of {', '.join(SEPARATORS)}")
     source = chunks(stream)
+    guessed = separator is None
     if separator is None:
         found, source = look_ahead(source, ENDOFTEXT.encode(), _LOOK_AHEAD_BYTES)
         separator = "endoftext" if found else "blank"
@@ -58,14 +61,15 @@ def read_text(stream: IO[bytes], name: str, separator: str | None, share: tuple[
         records = shared(stream, source, mark, share)
     for offset, raw, ended in records:
         where = f"{name}, byte {offset}"
+        unparted = guessed and separator == "blank" and (raw is None or raw.strip().count(b"\n") >= MANY_LINES)
         if raw is None:
-            yield Record(None, TOO_LONG, where=where)
+            yield Record(None, UNPARTED if unparted else TOO_LONG, where=where)
             continue
         # Nothing before the first separator, after the last, or in an empty line is no story, not an empty one.
         if not raw.strip() and (separator != "endoftext" or not ended or offset == 0):
             continue
         text, problem = decode(raw)
-        yield story_record(text.strip("\r\n"), problem, where)
+        yield story_record(text.strip("\r\n"), UNPARTED if unparted else problem, where)
 
 
 def shared(

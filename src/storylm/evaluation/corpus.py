@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 from storylm.config.errors import DataError, UsageError
+from storylm.config.files import expanded
 from storylm.data.sources import Source, open_source
 
 
@@ -61,7 +61,7 @@ class Corpus:
 
 def _open(spec: str) -> tuple[Source, dict[str, str]]:
     """The source, and its splits by the names they go by here."""
-    stories = Path(spec).expanduser() / "validation.jsonl"
+    stories = expanded(spec) / "validation.jsonl"
     if (stories.parent / "manifest.json").is_file() and stories.is_file():
         return open_source(str(stories)), {"validation": "train"}  # a prepared folder; one file alone is `train`
     source = open_source(spec)

@@ -74,7 +74,7 @@ class Likelihood:
 def evaluate(
     model: Transformer,
     tokenizer: Tokenizer,
-    stories: Iterable[str],
+    stories: Iterable[str] | str,
     *,
     batch_size: int = 16,
     stride: int | None = None,
@@ -83,6 +83,7 @@ def evaluate(
     """Score every story once; the convention stands at the top of this file.
 
     Args:
+        stories: several, or one as a plain string.
         batch_size: how many rows of the model's context are scored at once; of shorter stories there are
             as many more. The result does not depend on it.
         stride: score stories longer than the context to their end, in windows that move by so many tokens
@@ -103,6 +104,7 @@ def evaluate(
     if batch_size < 1:
         raise UsageError(f"batch_size={batch_size} is not allowed: it is 1 or more")
     check_vocabulary(model, tokenizer)
+    stories = [stories] if isinstance(stories, str) else stories
     totals, done = _Totals(), 0
     training = model.training
     model.eval()

@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from storylm.config.errors import DataError, SetupError, UsageError
+from storylm.config.files import expanded
 from storylm.text.bytelevel import ENDOFTEXT, byte_level_bpe, bytes_tokenizer
 from storylm.text.sentencepiece import sentencepiece_bpe
 
@@ -41,7 +42,7 @@ class Found(NamedTuple):
 
 def find(source: str) -> Found:
     """The tokenizer that `source` names: a file or folder if there is one of that name. See `Tokenizer.load`."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if _exists(path):
         return _from_folder(path) if path.is_dir() else _from_file(path)
     if source == "bytes":
@@ -71,16 +72,22 @@ def _exists(path: Path) -> bool:
 
 def _from_hub(repo: str) -> Found:
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import errors, snapshot_download
     except ImportError as error:
         raise SetupError("the Hub needs huggingface_hub: pip install 'storylm[hub]'") from error
     try:
         folder = snapshot_download(repo, allow_patterns=_HUB_FILES)
+    except errors.GatedRepoError as error:
+        raise SetupError(f"{repo!r} is gated: accept its terms on its page, then run `hf auth login`") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise DataError(
+            f"no repository {repo!r} on the Hub, nor a folder of that name (private: `hf auth login`)"
+        ) from error
     except Exception as error:  # its kinds of network errors change from version to version
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"cannot get tokenizer {repo!r} from the Hub ({reason}): check the name and the network, run"
-            " `hf auth login` if it is gated, or give a local folder or tokenizer.json"
+        raise SetupError(
+            f"cannot get tokenizer {repo!r} from the Hub ({reason}): check the network, or give a local folder or"
+            " tokenizer.json"
         ) from error
     return _from_folder(Path(folder), repo)
 
