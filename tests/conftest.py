@@ -8,6 +8,10 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("storylm", deadline=None)  # a first example may load a tokenizer, and machines are busy
+settings.load_profile("storylm")
 
 SHARED = Path(os.environ.get("STORYLM_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -57,3 +57,9 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(CheckpointError, match="header makes no sense"):
         convert(tmp_path / "model.bin", tmp_path / "out", None)
+
+
+def test_the_home_folder_of_no_one_is_a_name_like_any_other(model: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert(model, Path("~nosuchuser/x"), None)
+    assert (tmp_path / "~nosuchuser" / "x" / "config.json").is_file()

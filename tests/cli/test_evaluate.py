@@ -77,6 +77,8 @@ def test_splits_and_the_first_so_many(model, tmp_path):
         (["grammar", "--max-stories", "0"], UsageError, "max_stories=0"),
         (["grammar", "--stride", "65"], UsageError, "stride=65"),
         (["grammar", "--device", "gpu"], UsageError, "gpu"),
+        (["nowhere.txt", "--output", "."], UsageError, "is a folder"),
+        (["nowhere.txt", "--output", f"{__file__}/figures.json"], UsageError, "cannot be written"),
     ],
 )
 def test_mistakes(model, arguments, error, words):

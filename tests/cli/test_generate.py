@@ -77,6 +77,8 @@ def test_stop_strings_reach_it_too(model):
         (["--max_tokens", "7", "--num_samples", "2"], {"max_new_tokens": 7, "samples": 2}),
         (["--max-tokens=7", "--num_return_sequences=2"], {"max_new_tokens": 7, "samples": 2}),
         (["--max_length", "5", "--top_k", "3"], {"max_new_tokens": 5, "top_k": 3}),
+        (["--max_length", "5", "--top_k", "0"], {"max_new_tokens": 5}),
+        (["--max-new-tokens", "5", "--top-k", "0"], {"max_new_tokens": 5}),
         (["--max_tokens", "99", "--max-new-tokens", "7"], {"max_new_tokens": 7}),
         (["--max-new-tokens", "7", "--max_tokens", "99"], {"max_new_tokens": 7}),
     ],
@@ -171,6 +173,15 @@ class Terminal:
 
     def isatty(self) -> bool:
         return True
+
+
+def test_a_reader_may_go_before_the_end(model: str):
+    command = [sys.executable, "-m", "storylm", "generate", model, "-p", "Once", "--stream"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_a_terminal_gets_numbers_between_stories_and_no_control_characters(monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from storylm import cli
 from storylm.cli import COMMANDS
 
 HEAVY = ("torch", "transformers", "numpy", "pydantic.main", "tokenizers", "matplotlib", "pyarrow")
@@ -72,6 +73,7 @@ def test_every_command_explains_itself(command) -> None:
         (["evaluate", "no-such-model", "grammar"], 5, ["no-such-model"]),
         (["generate", "no-such-model", "--prompt", "Once"], 5, ["no-such-model"]),
         (["train", "story-1m", "train.device=cuda:7"], 4, ["cuda"]),
+        (["generate", "~nosuchuser/x"], 5, ["nosuchuser"]),
         (["nonsense"], 2, ["nonsense"]),
     ],
 )
@@ -81,6 +83,23 @@ def test_mistakes_get_one_clear_line_and_their_exit_code(arguments, code, words,
     assert all(word in done.stderr for word in words), done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+def test_what_the_system_refuses_gets_one_line_too(tmp_path, monkeypatch, capsys) -> None:
+    path = tmp_path / "missing"
+    monkeypatch.setattr(cli, "app", path.read_text)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 4
+    assert capsys.readouterr().err == f"storylm: {path}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("command", ["train", "config", "plan"])
+def test_shell_completion_knows_the_presets(command: str) -> None:
+    program = str(Path(sys.executable).with_name("storylm"))
+    asked = {"_STORYLM_COMPLETE": "complete_bash", "COMP_WORDS": f"storylm {command} nano", "COMP_CWORD": "2"}
+    done = subprocess.run([program], env={**os.environ, **asked}, capture_output=True, text=True)
+    assert done.stdout.split() == ["nano-22m"]
 
 
 def test_version_and_module_entry() -> None:

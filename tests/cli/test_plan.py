@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from storylm.cli import app
-from storylm.config.errors import UsageError
+from storylm.config.errors import DataError, UsageError
 from storylm.config.load import preset, resolve
 from storylm.model.count import checkpoint_bytes, training_bytes
 from storylm.training import plan as planning
@@ -112,6 +112,14 @@ def test_people_get_lines_with_units() -> None:
     )
     assert done.exit_code == 0
     assert all(word in done.stdout for word in ("260,032", "million", "MB", "not measured", "once the stories"))
+
+
+@pytest.mark.parametrize("spec", ["nofile.txt", "./nothing", "~nosuchuser/x", "/x.jsonl", "here/nothing", "tinystory"])
+def test_stories_that_are_not_there(spec: str) -> None:
+    Path("here").mkdir()
+    for key in ("data.source", "data.validation"):
+        with pytest.raises(DataError, match="no file, folder or corpus"):
+            planned("story-1m", "--no-probe", f"{key}={spec}")
 
 
 def test_mistakes() -> None:

@@ -61,6 +61,9 @@ def test_rules_are_switched_off_by_overrides(tmp_path):
         (["none.txt", "--out", "x"], 3, "no file, folder or corpus 'none.txt'"),
         ([SOURCE], 2, "--out DIR"),
         ([SOURCE, "cleaning.mojibak=false", "--out", "x"], 2, "did you mean 'data.cleaning.mojibake'"),
+        (["~nosuchuser/x", "--out", "x"], 3, "no file, folder or corpus"),
+        (["x" * 5000], 2, "--out DIR"),
+        ([SOURCE, "--out", "/dev/null/x"], 4, "cannot write to /dev/null/x"),
         ([SOURCE, "train.steps=3", "--out", "x"], 2, "no setting of preparing"),
     ],
 )
@@ -69,3 +72,25 @@ def test_mistakes_are_told_in_one_line(arguments, code, words):
     assert done.returncode == code
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_prepared_folder_is_not_prepared(folder, tmp_path):
+    done = prepare(folder[0], "--out", tmp_path / "again")
+    assert done.returncode == 2
+    assert "holds prepared stories, not stories to prepare" in done.stderr
+    assert not (tmp_path / "again").exists()
+
+
+def test_one_story_a_line_is_noticed(tmp_path):
+    (tmp_path / "lines.txt").write_text(
+        "".join(f"Once there was a cat number {i}, and it purred.\n" for i in range(60))
+    )
+    done = prepare(tmp_path / "lines.txt", "--tokenizer", "bytes", "--out", tmp_path / "out")
+    assert "problems    1 x long text without an empty line" in done.stdout
+    assert "add ?separator=line" in done.stdout
+    assert "(first: 'lines.txt, byte 0')" in done.stdout
+
+
+def test_help_says_what_is_read_in_pieces():
+    told = " ".join(prepare("--help").stdout.split())
+    assert "any other file (.gz, .xz, .zst, .tar, .json) is a single piece" in told

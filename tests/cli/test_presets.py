@@ -12,6 +12,7 @@ def test_the_table_names_every_preset_with_its_parameters() -> None:
     lines = CliRunner().invoke(app, ["presets"]).stdout.splitlines()
     rows = {line.split()[0]: line for line in lines if line.split() and line.split()[0] in preset_names()}
     assert list(rows) == preset_names()
+    assert len([line for line in lines if line.strip()]) == 2 + len(rows)  # a line each
     assert all(word in rows["xs-3m"] for word in ("3,647,680", "8 x 64, 16", "512", "gpt2 50,257", "TinyStories XS"))
 
 

@@ -13,7 +13,7 @@ from storylm.config.errors import UsageError
 from storylm.config.load import apply_overrides, from_yaml, preset, preset_names, resolve, to_yaml
 from storylm.config.model import ModelConfig
 from storylm.config.schema import RunConfig
-from storylm.config.values import flatten, nest
+from storylm.config.values import flatten, nest, read_yaml
 
 PUBLISHED = ("xs-3m", "gpt2-33m", "word-20m", "nano-22m", "mistral-40m")
 
@@ -59,7 +59,7 @@ def test_presets_come_our_own_first_then_the_published_then_by_size() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_says_only_what_differs(name: str, tmp_path: Path) -> None:
     """Without any one of its lines it would be another preset, or none."""
-    said = yaml.safe_load((files("storylm.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8"))
+    said = read_yaml((files("storylm.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8"), name)
     base = said.pop("base", None)
     said = flatten(said)
     assert {"name", "about"} <= set(said)
@@ -131,6 +131,8 @@ def test_a_file_may_build_on_a_preset_by_itself(tmp_path: Path) -> None:
         ("optim.betas=[0.9, 1e-1]", (0.9, 0.1)),
         ("train.compile=on", "on"),
         ("train.steps=1e4", 10_000),
+        ("train.steps=010", 10),
+        ("model.tied=off", False),
         ("train.sample_prompts=[Once, 'One day, a dog']", ("Once", "One day, a dog")),
         ("data.source=grammar?stories=20", "grammar?stories=20"),
         ("data.validation=12", "12"),
@@ -172,6 +174,12 @@ def test_warmup_steps_given_later_replace_a_share() -> None:
     assert preset("nano-22m").optim.warmup_share == 0.1
     config = resolve("nano-22m", None, ["optim.warmup_steps=7"]).config
     assert (config.optim.warmup_steps, config.optim.warmup_share) == (7, None)
+
+
+def test_two_warmups_at_once_are_refused() -> None:
+    for name in ("story-1m", "nano-22m"):
+        message = refusal(name, None, ["optim.warmup_share=0.1", "optim.warmup_steps=5"])
+        assert "warmup_steps=5 and warmup_share=0.1" in message
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -223,8 +231,12 @@ def test_what_followed_from_others_still_does(saved: bool) -> None:
         ("model.tied=maybe", ["model.tied=maybe", "true or false"]),
         ("model.windows=[x]", ["model.windows", "a list, each a whole number, or null"]),
         ("optim.betas=[0.9]", ["optim.betas=[0.9]", "2 items"]),
+        ("optim.betas=[1.5,2]", ["optim.betas=[1.5, 2]", "each a number (at least 0 and less than 1)"]),
+        ("optim.betas=[0.9,1.0]", ["optim.betas=[0.9, 1.0]", "less than 1"]),
+        ("train.seed=99999999999999999999999999", ["train.seed=9999", "at most 2147483647"]),
+        ("train.minutes=1:30", ["train.minutes=1:30", "a number (greater than 0)"]),
         ("train.sample_prompts=[a", ["not valid YAML", "a list, each text"]),
-        ("optim.lr=2024-99-99", ["optim.lr=2024-99-99", "not valid YAML"]),
+        ("optim.lr=2024-99-99", ["optim.lr=2024-99-99", "a number"]),
         ("optim.lr=" + 5000 * "9", ["optim.lr"]),
         ("optim.lr=a\n b", ["optim.lr=a b"]),
         ("a\nb=1", ["unknown setting"]),
@@ -245,6 +257,9 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path) -> None:
         "optim: 3": ["group of settings", "my.yaml"],
         "optim: [": ["not valid YAML", "my.yaml"],
         "just words": ["no settings", "my.yaml"],
+        "optim:\n  lr: 0.1\n  clip: 2\n  lr: 0.2": ["'lr' is set twice", "line 4", "my.yaml"],
+        "optim: {lr: 1}\ntrain: {seed: 1}\noptim: {clip: 1}": ["'optim' is set twice", "my.yaml"],
+        "optim.lr: 0.1\noptim: {lr: 0.1}": ["'optim.lr' is set twice", "my.yaml"],
         "train: {steps: 0, batch_size: 0}": ["train.steps=0", "train.batch_size=0"],
     }.items():
         file.write_text(text, encoding="utf-8")

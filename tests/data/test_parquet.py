@@ -7,7 +7,9 @@ import pytest
 
 from storylm.config.errors import DataError, SetupError
 from storylm.data.formats import DAMAGED, Reading, read_records
+from storylm.data.hub import HubFile
 from storylm.data.parquet import read_parquet
+from storylm.data.parts import FilePart
 from storylm.data.records import ENDOFTEXT
 from storylm.data.streams import REPAIRED
 
@@ -84,3 +86,11 @@ def test_without_pyarrow(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SetupError, match=r"pip install 'storylm\[parquet\]'"):
         read(io.BytesIO())
+
+
+def test_pyarrow_is_asked_for_before_a_download(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    file = HubFile("owner/name", "abc", "data/train.parquet", 10, "def")
+    monkeypatch.setattr(HubFile, "local", lambda self: pytest.fail("downloaded"))
+    with pytest.raises(SetupError, match=r"train\.parquet is parquet: reading it needs pyarrow"):
+        list(FilePart(file, Reading()))

@@ -1,5 +1,6 @@
 """From a corpus to tokens: complete, the same however many processes, resumable, and kept for the next run."""
 
+import gzip
 import json
 import multiprocessing
 import os
@@ -290,7 +291,8 @@ def test_missing_and_empty_sources(tmp_path):
         ["Hm.", "and this begins in the middle, which is no good.", "This has no end, although it is long, the"],
     )
     with pytest.raises(
-        DataError, match="no stories for train: 3 records read, dropped: 2 by fragments, 1 by truncated"
+        DataError,
+        match="no stories for train: 3 records read, dropped: 2 by fragments, 1 by truncated; a rule is switched off",
     ):
         prepare(str(path), "bytes", tmp_path / "out")
     good = write(tmp_path / "good.txt", [tell(1), tell(2)])
@@ -306,6 +308,58 @@ def test_a_folder_with_something_else_is_left_alone(corpus, tmp_path):
     with pytest.raises(UsageError, match="is not empty"):
         prepare(corpus, "bytes", tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "names", [[".work/notes", "thesis.txt"], [".work/notes"], [".work/key", "thesis.txt"], ["train/thesis.txt"]]
+)
+def test_what_only_looks_like_unfinished_work_is_left_alone(corpus, tmp_path, names):
+    for name in names:
+        write(tmp_path / "mine" / name, ["dear"])
+    before = contents(tmp_path / "mine")
+    with pytest.raises(UsageError, match="choose another --out"):
+        prepare(corpus, "bytes", tmp_path / "mine")
+    assert contents(tmp_path / "mine") == before
+
+
+def test_a_crash_before_the_key_stood_is_no_hindrance(corpus, tmp_path):
+    write(tmp_path / "out" / ".tmp-.work.123" / "key", ["x"])
+    prepare(corpus, "bytes", tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".tmp*"))
+
+
+def test_a_folder_that_cannot_be_made(corpus, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("dear")
+    with pytest.raises(SetupError, match=r"cannot write to .*choose another folder"):
+        prepare(corpus, "bytes", tmp_path / "file" / "out")
+    with pytest.raises(UsageError, match="is a file"):
+        prepare(corpus, "bytes", tmp_path / "file")
+    with pytest.raises(SetupError, match="cannot write to"):
+        prepare(corpus, "bytes", tmp_path / ("x" * 500))
+
+    def refused(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(prepare_steps, "write_text", refused)
+    with pytest.raises(SetupError, match="Permission denied"):
+        prepare(corpus, "bytes", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "words"),
+    [
+        ("a.txt.gz", b"no gzip", "1 x file is cut or damaged (first: a.txt.gz: Not a gzipped file"),
+        ("a.json", b'{"data": ["Once."]}', "1 x no column text, story, content: name the story's with ?column="),
+        ("a.parquet", b"PAR1 it is not", "file is cut or damaged"),
+        ("a.txt", "Once.".encode("utf-16"), "1 x UTF-16 text: convert it to UTF-8"),
+    ],
+)
+def test_nothing_could_be_read_and_why(tmp_path, name, raw, words):
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(DataError) as caught:
+        prepare(str(tmp_path / name), "bytes", tmp_path / "out")
+    assert words in str(caught.value)
+    assert "RULE=false" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +398,21 @@ def test_a_flipped_bit_is_found_by_its_hash(corpus, tmp_path):
     Prepared.load(out)
     with pytest.raises(DataError, match="not those that were written"):
         Prepared.load(out, verify=True)
+    with pytest.raises(DataError, match=f"{path} is damaged"):
+        prepare_cached(RunConfig(data={"source": str(out)}))
+
+
+def test_a_flipped_bit_in_the_cache_is_prepared_anew(corpus, capsys):
+    config = RunConfig(tokenizer="bytes", data={"source": corpus})
+    folder = prepare_cached(config).folder
+    before = contents(folder)
+    path = sorted((folder / "validation").glob("*.tokens"))[0]
+    raw = bytearray(path.read_bytes())
+    raw[1025] ^= 1
+    path.write_bytes(raw)
+    prepare_cached(config)
+    assert "warning: preparing the stories" in capsys.readouterr().err
+    assert contents(folder) == before
 
 
 # -- for a run -------------------------------------------------------------------------------------------
@@ -390,9 +459,39 @@ def test_a_run_takes_a_prepared_folder(corpus, tmp_path, shared):
     assert take().folder == take(tokenizer="bytes").folder == out
     with pytest.raises(UsageError, match="made with another tokenizer"):
         take(tokenizer=str(shared / "reference" / "mistral"))
-    for data in ({"max_stories": 3}, {"validation": corpus}, {"cleaning": {"fragments": False}}):
+    for data in (
+        {"max_stories": 3},
+        {"validation": corpus},
+        {"validation_share": 0.1},
+        {"cleaning": {"fragments": False}},
+    ):
         with pytest.raises(UsageError, match=f"data.{next(iter(data))} decides"):
             take(data=data)
+
+
+def test_a_run_on_a_prepared_folder_may_repeat_its_share(tmp_path):
+    source = write(tmp_path / "a.txt", [tell(i) for i in range(30)])
+    out = prepare(str(source), "bytes", tmp_path / "out", validation_share=0.1).folder
+    assert prepare_cached(RunConfig(data={"source": str(out), "validation_share": 0.1})).folder == out
+
+
+@pytest.mark.parametrize("source", ["~nosuchuser/stories", "x" * 5000, "a\0b"])
+def test_names_that_no_file_can_have(source):
+    with pytest.raises(DataError, match="no file, folder or corpus"):
+        prepare_cached(RunConfig(data={"source": source}))
+
+
+def test_a_run_says_what_was_left_out(tmp_path, capsys):
+    stories = write(tmp_path / "a.txt", [tell(i) for i in range(400)] + ["Hm."])
+    cut = tmp_path / "cut.txt.gz"
+    cut.write_bytes(gzip.compress(stories.read_bytes())[:-2000])
+    for source, words in ((stories, ""), (cut, "problems: 1 x file is cut or damaged (first: cut.txt.gz: ")):
+        for _ in ("prepared", "from the cache"):
+            report = prepare_cached(RunConfig(tokenizer="bytes", data={"source": str(source)})).report("train")
+            said = capsys.readouterr().err
+            assert f"train: {report.read} records read, {report.kept} kept, {report.dropped} dropped" in said
+            assert words in said
+            assert ("problems" in said) == bool(words)
 
 
 def _prepare_cached_in_another_process(corpus: str) -> str:

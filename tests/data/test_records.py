@@ -1,5 +1,6 @@
 """From bytes to records: separators of text, TinyStories-Instruct's fields, JSON lines and JSON arrays."""
 
+import gzip
 import io
 import json
 from itertools import permutations
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from storylm.config.errors import UsageError
 from storylm.data import json_records, streams, text_records
+from storylm.data.formats import Reading, read_records
 from storylm.data.json_records import MALFORMED, json_values, read_json, read_json_lines, value_record
 from storylm.data.records import ENDOFTEXT, Record
 from storylm.data.streams import REPAIRED
-from storylm.data.text_records import EMPTY, TOO_LONG, read_text, story_record
+from storylm.data.text_records import EMPTY, TOO_LONG, UNPARTED, read_text, story_record
 
 WHOLE = (0, 1)
 
@@ -78,8 +80,28 @@ def test_a_story_too_long_is_counted_and_passed_over(monkeypatch):
     long = "long line\n" * 200
     records = text(f"One.\n\n{long}\nTwo.\n\n{'x' * 5000}\n\nThree.")
     assert told(records) == ["One.", None, "Two.", None, "Three."]
-    assert [record.problem for record in records] == [None, TOO_LONG, None, TOO_LONG, None]
-    assert told(text(f"One.{ENDOFTEXT}{long}{ENDOFTEXT}Two.")) == ["One.", None, "Two."]
+    assert [record.problem for record in records] == [None, UNPARTED, None, UNPARTED, None]
+    records = text(f"One.{ENDOFTEXT}{long}{ENDOFTEXT}Two.")
+    assert [record.problem for record in records] == [None, TOO_LONG, None]
+
+
+def test_lines_that_are_taken_for_one_story_are_a_problem():
+    lines = "".join(f"Once there was a cat number {i}.\n" for i in range(30))
+    (one,) = text(lines)
+    assert (one.text, one.problem) == (lines.strip(), UNPARTED)
+    assert not any(record.problem for record in text(lines, "line"))
+    assert not any(record.problem for record in text(lines, "blank"))  # as was asked for
+    assert not any(record.problem for record in text(f"{lines}{ENDOFTEXT}{lines}"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json", "a.txt.gz"])
+def test_wide_text_says_what_to_do(tmp_path, name, encoding):
+    raw = ("\ufeff" * (encoding == "utf-16-be") + '{"text": "Once."}\n' * 3).encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    (record,) = read_records(tmp_path / name, name, Reading())
+    assert record.problem == "UTF-16 text: convert it to UTF-8"
+    assert name in record.where
 
 
 @settings(deadline=None)

@@ -233,3 +233,34 @@ def test_a_file_that_goes_away_after_opening(tmp_path):
 def test_no_spec_is_a_traceback(spec):
     with suppress(UserError):
         open_source(spec)
+
+
+# What storylm has made is no corpus
+
+
+@pytest.mark.parametrize(
+    ("signs", "kind"),
+    [
+        (["manifest.json", "cleaning.json", "tokenizer/tokenizer.json"], "prepared stories"),
+        ([".work/key"], "unfinished prepared stories"),
+        (["manifest.json", "config.yaml"], "a run"),
+        (["config.json", "model.safetensors"], "a model"),
+        (["tokenizer.json", "tokenizer_config.json"], "a tokenizer"),
+    ],
+)
+def test_folders_of_ours_are_passed_over_and_refused(tmp_path, signs, kind):
+    write(tmp_path / "a.txt", STORIES)
+    for sign in [*signs, "below/metrics.jsonl", "validation.jsonl"]:
+        write(tmp_path / "ours" / sign, ["{}"])
+    source = open_source(str(tmp_path))
+    assert source.splits == ("train",)
+    assert told(source) == STORIES
+    with pytest.raises(UsageError, match=f"ours holds {kind}, not stories"):
+        open_source(str(tmp_path / "ours"))
+
+
+def test_a_folder_without_train_says_how_to_train_on_it(tmp_path):
+    write(tmp_path / "test.txt", STORIES)
+    with pytest.raises(DataError, match="no split 'train': it has test; a file that is named itself"):
+        open_source(str(tmp_path)).parts("train")
+    assert open_source(str(tmp_path / "test.txt")).parts("train")

@@ -73,3 +73,15 @@ def test_a_split_that_is_not_there(folder, split, words):
 def test_a_source_that_is_not_there():
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         Corpus("nowhere.txt")
+
+
+@pytest.mark.network
+def test_the_first_stories_on_the_hub():
+    stories = list(Corpus("roneneldan/TinyStories?files=data/validation-*.parquet", max_stories=3))
+    assert len(stories) == 3
+    assert stories[0].startswith("Spot. Spot saw the shiny car")
+
+
+def test_the_home_folder_of_no_one():
+    with pytest.raises(DataError, match="nosuchuser"):
+        Corpus("~nosuchuser/x")

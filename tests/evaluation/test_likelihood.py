@@ -80,6 +80,10 @@ def test_a_stride_does_not_matter_to_stories_that_fit(model, letters):
     assert evaluate(model, letters, short, stride=1).nats == pytest.approx(evaluate(model, letters, short).nats)
 
 
+def test_one_story_may_come_alone(model, letters):
+    assert evaluate(model, letters, "A cat.") == evaluate(model, letters, ["A cat."])
+
+
 def test_progress_counts_up_to_all_of_it(model, letters, stories):
     seen: list[tuple[int, int]] = []
     found = evaluate(model, letters, stories, batch_size=2, progress=lambda *done: seen.append(done))

@@ -67,7 +67,6 @@ def test_parameters_of_every_preset(name: str) -> None:
 
 
 @given(models())
-@settings(deadline=None)
 def test_parameters_of_any_model(config: ModelConfig) -> None:
     assert parameters(config) == real_parameters(config)
 
@@ -79,7 +78,7 @@ def test_flops_of_the_published() -> None:
 
 
 @given(models(), st.integers(1, 12))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_flops_are_those_of_the_multiplications(config: ModelConfig, length: int) -> None:
     """Against torch's own count of a forward pass, where attention is dense: all keys, seen or not."""
     length = min(length, config.context)

@@ -68,7 +68,7 @@ def test_ids_are_the_same_on_real_stories(tokenizer_of, pair, train_stories, val
 
 
 @pytest.mark.parametrize("kind", FAST)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=TEXT)
 @example("")
 @example("\ufeff\x00\x85\u2028 \u3000x")

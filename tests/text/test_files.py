@@ -7,15 +7,14 @@ import huggingface_hub
 import pytest
 import tokenizers
 
-from storylm.config.errors import DataError, UsageError
+from storylm.config.errors import DataError, SetupError, UsageError, UserError
 from storylm.text.files import has_tokenizer
 from storylm.text.tokenizer import Tokenizer
 
 
-def refused(source: object, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
+def refused(source: object, *words: str, error: type[UserError] = DataError) -> None:
+    with pytest.raises(error) as caught:
         Tokenizer.load(source)  # type: ignore[arg-type]
-    assert caught.value.exit_code == 3
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
@@ -47,6 +46,7 @@ def test_names_that_mean_nothing(no_hub, tmp_path) -> None:
     refused(tmp_path / "missing" / "tokenizer.json", "missing")
     refused("owner/tokenizer.json", "no such file")
     refused("x" * 5000, "no such file")
+    refused("~nosuchuser/x", "no such file")
     assert no_hub == []
 
 
@@ -69,8 +69,23 @@ def test_the_hub_out_of_reach(no_hub, monkeypatch, tmp_path) -> None:
         ("mistral", "mistralai/Mistral-7B-v0.1"),
         ("someone/Model-7B-v0.1", "someone/Model-7B-v0.1"),
     ):
-        refused(source, repo, "cannot find it", "local folder")
+        refused(source, repo, "cannot find it", "local folder", error=SetupError)
         assert no_hub.pop() == repo
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        (huggingface_hub.errors.RepositoryNotFoundError, DataError, "no repository 'owner/name'"),
+        (huggingface_hub.errors.GatedRepoError, SetupError, "gated"),
+    ],
+)
+def test_what_the_hub_says(kind, error, words, monkeypatch) -> None:
+    def snapshot_download(_repo: str, **_options: object) -> str:
+        raise kind.__new__(kind)  # how it is made differs from version to version
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    refused("owner/name", words, error=error)
 
 
 def test_a_folder_comes_before_the_hub_and_the_hub_is_a_folder(no_hub, own, monkeypatch) -> None:

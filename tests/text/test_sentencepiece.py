@@ -35,7 +35,7 @@ def test_ids_are_sentencepieces_own_on_real_stories(path, theirs, valid_stories)
     assert [ids.tolist() for ids in tokenizer.encode_batch(stories)] == theirs.encode(stories)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(text=TEXT)
 @example("  two  spaces  \n ")
 @example("\x00")

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storylm.config.errors import DataError
@@ -20,7 +20,6 @@ ODD = ["", " ", "  a  b ", "\n\n x\t\r\n", "naïve “é” e\u0301", "🙂👩�
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-@settings(deadline=None)  # the first example loads the tokenizer
 @given(text=ANY_TEXT)
 @example(LITERALS)
 @example("\ufffd\x00 \U0010ffff")
@@ -30,7 +29,6 @@ def test_byte_level_tokenizers_give_any_text_back(tokenizer_of, kind, text) -> N
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@settings(deadline=None)  # the first example loads the tokenizer
 @given(text=ANY_TEXT)
 def test_mistral_gives_back_all_but_its_own_space_sign(tokenizer_of, text) -> None:
     tokenizer = tokenizer_of("mistral")
@@ -165,7 +163,6 @@ def test_lone_surrogates_are_refused_in_one_line(tokenizer_of, kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None)  # the first example loads the tokenizer
 @given(text=ANY_TEXT)
 def test_told_token_by_token_the_text_is_the_same(tokenizer_of, kind, text) -> None:
     tokenizer = tokenizer_of(kind)

@@ -16,8 +16,10 @@ def convert(
     """
     import storylm
     from storylm.config.errors import CheckpointError
+    from storylm.config.files import expanded
     from storylm.model.llama2c import read_llama2c
 
+    source, out = expanded(source), expanded(out)
     model = read_llama2c(source)
     storylm.save(model, storylm.Tokenizer.load(tokenizer) if tokenizer else None, out)
     written, _ = storylm.load(out)

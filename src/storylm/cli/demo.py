@@ -26,6 +26,7 @@ def demo(
     from rich.panel import Panel
 
     import storylm
+    from storylm.config.files import expanded
     from storylm.config.load import resolve
     from storylm.data.grammar import entropy
     from storylm.data.prepare import prepare_cached
@@ -34,6 +35,7 @@ def demo(
 
     console = Console(highlight=False)
     config = resolve("story-1m", None, [*SETTINGS, f"train.minutes={minutes}", f"train.seed={seed}"]).config
+    out = expanded(out)
     check_run_folder(out, config, fresh=True)
     prepared = prepare_cached(config)
     some = prepared.validation_stories()[: config.train.eval_stories]

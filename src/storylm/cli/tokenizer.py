@@ -11,6 +11,7 @@ import typer
 from storylm.cli import options
 
 if TYPE_CHECKING:
+    from storylm.data.cleaning_report import CleaningReport
     from storylm.data.records import Record
 
 HELD_OUT = 50  # where there is no validation split, each so-manieth story is kept for measuring
@@ -30,6 +31,7 @@ def tokenizer(
     from itertools import islice
 
     from storylm.config.errors import UsageError
+    from storylm.data.cleaning_report import CleaningReport
     from storylm.data.sources import open_source
     from storylm.text.files import has_tokenizer
     from storylm.text.training import train_bpe
@@ -43,9 +45,10 @@ def tokenizer(
     corpus = open_source(source)
     began = time.perf_counter()
     held_out: list[str] = []
-    stories = _cleaned(_shown(islice(corpus.stories("train"), max_stories)))
+    report = CleaningReport()
+    stories = _cleaned(_shown(islice(corpus.stories("train"), max_stories), report), report)
     if "validation" in corpus.splits:
-        held_out += islice(_cleaned(corpus.stories("validation")), SAMPLE)
+        held_out += islice(_cleaned(corpus.stories("validation"), CleaningReport()), SAMPLE)
     else:
         stories = _without(stories, held_out)
     trained = train_bpe(stories, vocab_size, progress=sys.stderr.isatty())
@@ -60,12 +63,11 @@ def tokenizer(
         print(f"{size / tokens:.3f} bytes per token on {len(held_out):,} stories that it was not trained on")
 
 
-def _cleaned(records: "Iterable[Record]") -> Iterator[str]:
+def _cleaned(records: "Iterable[Record]", report: "CleaningReport") -> Iterator[str]:
     from storylm.config.schema import CleaningConfig
     from storylm.data.cleaning import clean_record
-    from storylm.data.cleaning_report import CleaningReport
 
-    config, report = CleaningConfig(), CleaningReport()
+    config = CleaningConfig()
     for record in records:
         story = clean_record(record, config, report)
         if story is not None:
@@ -81,10 +83,14 @@ def _without(stories: Iterable[str], held_out: list[str]) -> Iterator[str]:
             yield story
 
 
-def _shown(records: "Iterable[Record]") -> "Iterator[Record]":
-    """The same records; how many there have been is said on stderr: a live line on a terminal, else one at the end."""
+def _shown(records: "Iterable[Record]", report: "CleaningReport") -> "Iterator[Record]":
+    """The same records; how many there have been is said on stderr: a live line on a terminal, what became of them
+    (`report`) at the end.
+    """
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    from storylm.config.errors import DataError
 
     console = Console(stderr=True, highlight=False)
     count, began = 0, time.perf_counter()
@@ -95,4 +101,7 @@ def _shown(records: "Iterable[Record]") -> "Iterator[Record]":
             count += 1
             bar.update(task, completed=count)
             yield record
-    console.print(f"read {count:,} stories in {time.perf_counter() - began:.1f} s")
+    seconds = time.perf_counter() - began
+    if not report.kept:
+        raise DataError(f"no stories to train a tokenizer on: {report.line()}")
+    console.print(f"train: {report.line()}, in {seconds:.1f} s", soft_wrap=True, markup=False)

@@ -32,6 +32,7 @@ def train(
     Prepares the stories itself and keeps them for the next run. Ctrl-C saves and says how to go on.
     """
     from storylm.config.errors import UsageError
+    from storylm.config.files import expanded
     from storylm.config.load import resolve
     from storylm.training.run import resume_run, train_run
 
@@ -51,10 +52,10 @@ def train(
     if resume is not None:
         if named is not None or config_file is not None or fresh:
             raise UsageError("--resume takes the run's own settings: leave out the preset, --config and --fresh")
-        result = resume_run(resume, given)
+        result = resume_run(expanded(resume), given)
     else:
         if named is None and config_file is None:
             raise UsageError("say what to train: a preset (see `storylm presets`), --config FILE or --resume RUN")
         config = resolve(named, config_file, given).config
-        result = train_run(config, out, fresh=fresh)
+        result = train_run(config, out and expanded(out), fresh=fresh)
     raise typer.Exit(result.exit_code)

@@ -29,7 +29,7 @@ def read_yaml(text: str, where: str) -> dict:
 
 
 def flatten(tree: Mapping, where: str = "", prefix: str = "") -> Values:
-    """A tree of settings by dotted name; `UsageError`, with `where` in it, for names that are no settings or come twice.
+    """A tree of settings by dotted name; `UsageError`, with `where` in it, for names unknown or given twice.
 
     >>> flatten({"optim": {"lr": 0.001}, "data.context": 256})
     {'optim.lr': 0.001, 'data.context': 256}

@@ -17,6 +17,15 @@ def cache_folder() -> Path:
 
 
 @contextmanager
+def to_be_written(folder: Path) -> Iterator[None]:
+    """A `SetupError` if what is done here to `folder` is refused by the system."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
+
+
+@contextmanager
 def locked(folder: Path, waiting: str = "") -> Iterator[None]:
     """Only one process at a time is in here for `folder`. A crash leaves no lock behind.
 
@@ -30,15 +39,14 @@ def locked(folder: Path, waiting: str = "") -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK)
-    try:
+    with to_be_written(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        if waiting:
-            print(waiting, file=sys.stderr, flush=True)
-        lock.acquire()
-    except OSError as error:
-        raise SetupError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+            lock.acquire()
     try:
         yield
     finally:

@@ -107,7 +107,7 @@ class CleaningReport:
         """
         told = "; ".join(f"{count:,} x {problem}" for problem, count in self.problems.most_common(5))
         example = next(filter(None, self.rules["reading"].examples), None)
-        return f"{told} (first: {example})" if told and example else told
+        return f"{told} (first: {example.partition(' -> ')[0]})" if told and example else told
 
     def line(self) -> str:
         """One line for people.

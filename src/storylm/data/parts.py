@@ -125,7 +125,7 @@ class FilePart:
         return self.file.size * (self.piece + 1) // self.pieces - self.file.size * self.piece // self.pieces
 
     def __iter__(self) -> Iterator[Record]:
-        if (format_of(self.file.name) or "")[0] == ".parquet":
+        if (format_of(self.file.name) or ("",))[0] == ".parquet":
             need_pyarrow(self.file.name)  # before a download, not after it
         return read_records(self.file.local(), self.file.name, self.reading, self.piece, self.pieces)
 

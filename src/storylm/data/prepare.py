@@ -10,7 +10,7 @@ from pathlib import Path
 from storylm.config.errors import DataError, UsageError
 from storylm.config.model import ModelConfig
 from storylm.config.schema import CleaningConfig, DataConfig, RunConfig
-from storylm.data.cache import cache_folder, locked
+from storylm.data.cache import cache_folder, locked, to_be_written
 from storylm.data.prepare_plan import OWN, Plan
 from storylm.data.prepare_progress import ConsoleProgress, Watch
 from storylm.data.prepare_steps import KEY, carry_out, empty, refuse_foreign
@@ -38,7 +38,7 @@ def prepare(
         source: what `open_source` takes.
         tokenizer: "bpe" trains one of `vocab_size` on the stories; else what `Tokenizer.load` takes.
         validation: stories for validation; None: the source's own, or `validation_share` of train.
-        max_stories: read only the first so many of train.
+        max_stories: read only the first so many of train, in one process.
         workers: processes (None: one for each core, or none but this one for a small corpus).
         progress: told several times a second how it goes, e.g. `ConsoleProgress()`.
 
@@ -48,7 +48,7 @@ def prepare(
     Raises:
         DataError: nothing to read, or nothing left after cleaning.
         UsageError: `out` holds something else.
-        SetupError: the disk is full; a worker died.
+        SetupError: the disk is full, or `out` cannot be written to; a worker died.
     """
     plan = Plan.of(
         source,
@@ -59,7 +59,8 @@ def prepare(
         vocab_size or ModelConfig.model_fields["vocab_size"].default,
         max_stories,
     )
-    refuse_foreign(Path(out))
+    with to_be_written(Path(out)):
+        refuse_foreign(Path(out))
     with locked(Path(out), f"waiting for another process that prepares {out}"):
         return carry_out(plan, Path(out), workers, progress)
 

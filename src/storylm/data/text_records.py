@@ -12,7 +12,7 @@ SEPARATORS = ("endoftext", "blank", "line")
 TOO_LONG = f"longer than {MAX_STORY_BYTES // 2**20} MiB"
 EMPTY = "empty story"
 MANY_LINES = 20  # without an empty one, where nothing but these could part stories
-UNPARTED = f"no end of a story in {MANY_LINES} lines: if each line is a story, add ?separator=line to the file's name"
+UNPARTED = "long text without an empty line: if each line is a story, add ?separator=line to the file's name"
 _LOOK_AHEAD_BYTES = 4 * 2**20
 _FIELDS = ("Features:", "Words:", "Summary:", "Random sentence:", "Story:")
 _STORY = re.compile("^Story:", re.MULTILINE)

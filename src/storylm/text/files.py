@@ -80,9 +80,7 @@ def _from_hub(repo: str) -> Found:
     except errors.GatedRepoError as error:
         raise SetupError(f"{repo!r} is gated: accept its terms on its page, then run `hf auth login`") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise DataError(
-            f"no repository {repo!r} on the Hub, nor a folder of that name (private: `hf auth login`)"
-        ) from error
+        raise DataError(f"no repository {repo!r} on the Hub, nor such a folder (private: `hf auth login`)") from error
     except Exception as error:  # its kinds of network errors change from version to version
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SetupError(

@@ -68,7 +68,8 @@ class Checkpoints:
                     self._link(fresh, self.folder / f"step-{state.step:08d}")
                 self._rotate(fresh)
         except (OSError, SafetensorError) as error:
-            before = "; the checkpoint saved before is still whole" if (self.folder / "last").exists() else ""
+            saved = any((self.folder / name).exists() for name in ("last", "previous"))
+            before = "; the checkpoint saved before is still whole" if saved else ""
             raise SetupError(
                 f"cannot save the checkpoint of step {state.step} in {self.folder}: {error}. Free some space there "
                 f"and run again{before}"
@@ -105,9 +106,9 @@ class Checkpoints:
         """Every folder that may hold a checkpoint: `last`, `previous`, then the rest, the newest step first."""
         folders = [path for path in self.folder.glob("*") if path.is_dir()] if self.folder.is_dir() else []
 
-        def rank(folder: Path) -> tuple[int, int]:
+        def rank(folder: Path) -> tuple[int, int, bool]:
             first = {"last": 0, "previous": 1}.get(folder.name, 2)
-            return (first + folder.name.startswith(TEMPORARY), -(read_seal(folder) or {}).get("step", -1))
+            return (first, -(read_seal(folder) or {}).get("step", -1), folder.name.startswith(TEMPORARY))
 
         return sorted(folders, key=rank)
 

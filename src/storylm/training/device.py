@@ -24,8 +24,9 @@ def pick_device(spec: str, setting: str = "train.device") -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"{setting}={spec!r} is no device: allowed are auto, cpu, cuda, cuda:N, mps") from error
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= counts.get(device.type, 0):
-        raise SetupError(f"{setting}={spec!r}, but this machine or this build of torch has no {device}: use auto")
+    index = int(spec.partition(":")[2] or 0)  # torch keeps 8 bits of it: to it, cuda:256 is cuda:0
+    if index >= counts.get(device.type, 0):
+        raise SetupError(f"{setting}={spec!r}, but this machine or this build of torch has no {spec}: use auto")
     return device
 
 

@@ -12,6 +12,7 @@ from storylm.config.errors import CheckpointError, SetupError, UsageError
 from storylm.config.load import from_yaml, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.corpora import CORPORA
+from storylm.data.sources import existing
 
 LOCK = ".lock"
 NOT_YET_A_RUN = {LOCK, "manifest.json"}  # all there is if a crash came before config.yaml was written
@@ -85,9 +86,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 def _absolute(spec: str | None) -> str | None:
     name, mark, options = (spec or "").partition("?")
-    if not name or name.startswith("~") or name in CORPORA or name == "grammar" or not Path(name).exists():
+    if not name or name in CORPORA or name == "grammar" or (path := existing(name)) is None:
         return spec
-    return f"{Path(name).absolute()}{mark}{options}"
+    return f"{path.absolute()}{mark}{options}"
 
 
 def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, object]]:

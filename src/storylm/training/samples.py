@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from storylm.training.journal import Entry, Journal
 
-# Every line of a story is quoted, so that no story can look like a heading.
+# Every line of a story is quoted, so that no story can look like a heading. To Markdown a lone CR ends a line too.
+LINE_END = re.compile(r"\r\n?|\n")
 SECTION = re.compile(r"^## Step ([\d,]+)\n\n(?:>[^\n]*\n)+\n", re.MULTILINE)
 
 
@@ -16,7 +17,7 @@ class SamplesFile(Journal):
 
     def after_sample(self, step: int, text: str) -> None:
         """Write a section."""
-        quoted = "".join(f"> {line}".rstrip(" ") + "\n" for line in text.split("\n"))
+        quoted = "".join(f"> {line}".rstrip(" ") + "\n" for line in LINE_END.split(text))
         section = f"## Step {step:,}\n\n{quoted}\n"
         self.write(Entry(step, section, section))
 

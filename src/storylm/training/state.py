@@ -90,7 +90,13 @@ def restore_optimizers(
         raise CheckpointError(f"the checkpoint is of another model: it has optimizer state for {_some(unknown)}")
     if states and (missing := sorted(parameters.keys() - states.keys() - _frozen(model))):
         raise CheckpointError(f"the checkpoint is of another model: it has no optimizer state for {_some(missing)}")
+    kinds = values["kinds"]
+    keys = {kind: {key for name in states if kinds[name] == kind for key in states[name]} for kind in kinds.values()}
     for name, state in states.items():
+        # An optimizer would take no state for a fresh start, and stumble over half a state only at its next step.
+        lacking = [f"{name}/{key}" for key in sorted(keys[kinds[name]] - state.keys())] or ([] if state else [name])
+        if lacking:
+            raise CheckpointError(f"the checkpoint lacks optimizer state for {_some(lacking)}: it is damaged")
         parameter, optimizer = parameters[name]
         _check(name, state, parameter, values["kinds"][name], type(optimizer).__name__)
     for optimizer in optimizers:
