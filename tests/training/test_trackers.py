@@ -2,6 +2,7 @@
 
 import math
 import sys
+import threading
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -85,12 +86,14 @@ def test_no_tracker_is_opened_unasked(small, tmp_path) -> None:
 
 def test_tensorboard_shows_the_numbers_and_after_a_resume_no_step_twice(small, tmp_path) -> None:
     config = small("track.tensorboard=true")
+    threads = threading.active_count()
     (tracker,) = open_trackers(config, tmp_path, 0)
     for step in (10, 20, 30):
         tracker.after_step(step_record(step, loss=step / 10))
     tracker.after_evaluation(evaluation_record(20))
     assert scalars(tmp_path / "tensorboard")["train/loss"] == [(10, 1.0), (20, 2.0), (30, 3.0)]  # while it runs
     tracker.close()
+    assert threading.active_count() == threads  # the writer's own has ended
     shown = scalars(tmp_path / "tensorboard")
     assert shown.keys() == TRAIN.keys() | VALIDATION.keys()
     assert shown["validation/bits_per_byte"] == [(20, pytest.approx(0.731))]
@@ -136,7 +139,7 @@ def test_wandb_is_begun_told_and_finished_and_finds_the_run_again(small, tmp_pat
     assert (first["project"], first["name"], first["resume"]) == ("tales", "small-run", "allow")
     assert first["config"]["model"]["width"] == 32
     assert first["config"]["train"]["sample_prompts"] == ["Once"]  # plain values, as JSON has them
-    open_trackers(config, tmp_path / "other-run", 0)
+    open_trackers(config, tmp_path / "elsewhere" / "small-run", 0)
     assert wandb.opened[2]["id"] != first["id"]
 
 
