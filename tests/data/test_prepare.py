@@ -16,10 +16,10 @@ import pytest
 from storylm.config.errors import DataError, SetupError, UsageError
 from storylm.config.files import sha256
 from storylm.config.schema import CleaningConfig, RunConfig
-from storylm.data import prepare_pool, prepare_reading, prepare_steps
 from storylm.data.cleaning import Cleaner
 from storylm.data.prepare import prepare, prepare_cached
 from storylm.data.prepared import Prepared
+from storylm.data.preparing import pool, reading, steps
 from storylm.data.records import Record
 from storylm.text.tokenizer import Tokenizer
 from storylm.text.training import train_bpe
@@ -68,7 +68,7 @@ def corpus(tmp_path) -> str:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch, tmp_path):
-    monkeypatch.setattr(prepare_steps, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(steps, "CHUNK_BYTES", 2000)
     monkeypatch.setenv("STORYLM_CACHE", str(tmp_path / "cache"))
 
 
@@ -214,7 +214,7 @@ def test_goes_on_after_an_interruption(corpus, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "out"
     prepare(corpus, "bpe", whole, vocab_size=300)
     calls: list[str] = []
-    real = {"read": prepare_reading._write_part, "encode": prepare_steps.encode_chunk}
+    real = {"read": reading._write_part, "encode": steps.encode_chunk}
 
     def interrupted(stage: str, survives: int):
         seen = 0
@@ -230,9 +230,9 @@ def test_goes_on_after_an_interruption(corpus, tmp_path, monkeypatch):
         return call
 
     for stage, survives in (("read", 2), ("read", 1), ("encode", 3), ("encode", 6)):
-        monkeypatch.setattr(prepare_reading, "_write_part", real["read"])
-        monkeypatch.setattr(prepare_steps, "encode_chunk", real["encode"])
-        owner = (prepare_reading, "_write_part") if stage == "read" else (prepare_steps, "encode_chunk")
+        monkeypatch.setattr(reading, "_write_part", real["read"])
+        monkeypatch.setattr(steps, "encode_chunk", real["encode"])
+        owner = (reading, "_write_part") if stage == "read" else (steps, "encode_chunk")
         monkeypatch.setattr(*owner, interrupted(stage, survives))
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, "bpe", out, vocab_size=300)
@@ -243,8 +243,8 @@ def test_goes_on_after_an_interruption(corpus, tmp_path, monkeypatch):
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.tokens")}
     assert len(times) >= 6
     monkeypatch.undo()
-    monkeypatch.setattr(prepare_steps, "CHUNK_BYTES", 2000)
-    monkeypatch.setattr(prepare_reading, "_write_part", None)  # all is read
+    monkeypatch.setattr(steps, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(reading, "_write_part", None)  # all is read
     prepare(corpus, "bpe", out, vocab_size=300)
     assert all(path.stat().st_mtime_ns == then for path, then in times.items())
     assert contents(out) == contents(whole)
@@ -252,7 +252,7 @@ def test_goes_on_after_an_interruption(corpus, tmp_path, monkeypatch):
 
 def test_unfinished_work_of_other_settings_is_not_used(corpus, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr(prepare_steps, "_finish", lambda *args: 1 / 0)
+    monkeypatch.setattr(steps, "_finish", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(corpus, "bytes", out, max_stories=5)
     monkeypatch.undo()
@@ -262,7 +262,7 @@ def test_unfinished_work_of_other_settings_is_not_used(corpus, tmp_path, monkeyp
 def test_what_is_done_is_not_done_again(corpus, tmp_path, monkeypatch):
     out = tmp_path / "out"
     prepare(corpus, "bytes", out)
-    monkeypatch.setattr(prepare_steps, "_read", None)
+    monkeypatch.setattr(steps, "_read", None)
     assert prepare(corpus, "bytes", out).stories("train") == 99
     with pytest.raises(UsageError, match=r"prepared otherwise \(max_stories: None there, 7 here\)"):
         prepare(corpus, "bytes", out, max_stories=7)
@@ -275,7 +275,7 @@ def test_a_full_disk_says_so(corpus, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare_steps, "encode_chunk", full)
+    monkeypatch.setattr(steps, "encode_chunk", full)
     with pytest.raises(SetupError, match="is full: make room"):
         prepare(corpus, "bytes", tmp_path / "out")
 
@@ -340,7 +340,7 @@ def test_a_folder_that_cannot_be_made(corpus, tmp_path, monkeypatch):
     def refused(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(prepare_steps, "write_text", refused)
+    monkeypatch.setattr(steps, "write_text", refused)
     with pytest.raises(SetupError, match="Permission denied"):
         prepare(corpus, "bytes", tmp_path / "out")
 
@@ -522,27 +522,27 @@ def _go_on_for_ever(number: int) -> None:
     if number == 1:
         raise DataError("one")
     for _ in range(600):
-        prepare_pool.tally().add(stories=1)
+        pool.tally().add(stories=1)
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_pool_keeps_order_and_passes_errors_on(workers):
-    assert list(prepare_pool.run(_fail, [0, 1, 2], workers)) == [0, 1, 2]
+    assert list(pool.run(_fail, [0, 1, 2], workers)) == [0, 1, 2]
     with pytest.raises(DataError, match="three"):
-        list(prepare_pool.run(_fail, [0, 1, 2, 3], workers))
+        list(pool.run(_fail, [0, 1, 2, 3], workers))
 
 
 def test_a_failure_stops_the_other_processes():
     began = time.monotonic()
     with pytest.raises(DataError, match="one"):
-        list(prepare_pool.run(_go_on_for_ever, [0, 1], 2))
+        list(pool.run(_go_on_for_ever, [0, 1], 2))
     assert time.monotonic() - began < 20
 
 
 def test_a_dead_worker_is_reported():
     with pytest.raises(SetupError, match="worker process died"):
-        list(prepare_pool.run(_die, [0, 1], 2))
+        list(pool.run(_die, [0, 1], 2))
 
 
 def test_a_script_needs_no_main_guard(corpus, tmp_path):

@@ -41,8 +41,8 @@ def prepare(
     from storylm.config.load import apply_overrides
     from storylm.config.schema import RunConfig
     from storylm.data import prepare as preparing
-    from storylm.data.prepare_progress import ConsoleProgress
     from storylm.data.prepared import Prepared, read_manifest
+    from storylm.data.preparing.progress import ConsoleProgress
     from storylm.data.sources import existing
 
     given = existing(source)

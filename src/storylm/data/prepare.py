@@ -1,7 +1,7 @@
 """From a corpus to a folder of tokens: read and clean (in parallel), choose (in order), encode (in parallel).
 
 Interrupted at any time, the same call goes on where it stopped. The result does not depend on how many processes
-made it. The steps are in `prepare_steps`.
+made it. The steps are in `preparing.steps`.
 """
 
 import sys
@@ -11,10 +11,10 @@ from storylm.config.errors import DataError, UsageError
 from storylm.config.model import ModelConfig
 from storylm.config.schema import CleaningConfig, DataConfig, RunConfig
 from storylm.data.cache import cache_folder, locked, to_be_written
-from storylm.data.prepare_plan import OWN, Plan
-from storylm.data.prepare_progress import ConsoleProgress, Watch
-from storylm.data.prepare_steps import KEY, carry_out, empty, refuse_foreign
 from storylm.data.prepared import MANIFEST, SPLITS, Prepared, read_manifest
+from storylm.data.preparing.plan import OWN, Plan
+from storylm.data.preparing.progress import ConsoleProgress, Watch
+from storylm.data.preparing.steps import KEY, carry_out, empty, refuse_foreign
 from storylm.data.sources import Source, existing
 from storylm.text.tokenizer import Tokenizer
 

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from storylm.config.errors import CheckpointError, SetupError
+from storylm.config.files import expanded
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,7 +36,7 @@ def find_model_folder(source: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         raise CheckpointError(f"{path} is a file, not a model folder (`storylm convert` reads llama2.c's .bin files)")
     if path.is_dir():

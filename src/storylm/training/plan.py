@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from storylm.config.errors import SetupError
+from storylm.config.files import expanded
 from storylm.config.schema import RunConfig
 from storylm.data.batches import Batch
 from storylm.data.prepared import read_manifest
@@ -113,7 +113,7 @@ def bytes_per_token(config: RunConfig) -> float:
 
 def epoch_tokens(config: RunConfig) -> int | None:
     """Tokens in a pass over the training stories, special ones included; None where that is not known yet."""
-    manifest = read_manifest(Path(config.data.source).expanduser())
+    manifest = read_manifest(expanded(config.data.source))
     if manifest is not None:
         return manifest["splits"]["train"]["tokens"]
     corpus = CORPORA.get(config.data.source)

@@ -13,7 +13,7 @@ from storylm.config.load import apply_overrides, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
 from storylm.data.prepare import Prepared, prepare_cached
-from storylm.data.prepare_plan import OWN
+from storylm.data.preparing.plan import OWN
 from storylm.evaluation.likelihood import Likelihood, evaluate
 from storylm.model.families import to_config_json
 from storylm.model.store import load, write_model_files

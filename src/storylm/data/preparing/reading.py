@@ -19,7 +19,7 @@ from storylm.config.schema import CleaningConfig
 from storylm.data.cleaning import clean_record
 from storylm.data.cleaning_report import CleaningReport
 from storylm.data.duplicates import fingerprint
-from storylm.data.prepare_pool import tally
+from storylm.data.preparing.pool import tally
 from storylm.data.sources import Part
 from storylm.data.streams import zstd
 

@@ -12,13 +12,6 @@ from storylm.config.errors import SetupError, UsageError
 from storylm.config.files import TEMPORARY, atomic_file, atomic_folder, sweep, write_text
 from storylm.data.cache import LOCK
 from storylm.data.cleaning_report import CleaningReport
-from storylm.data.prepare_choosing import choose
-from storylm.data.prepare_encoding import EncodeTask, encode_chunk
-from storylm.data.prepare_plan import Plan
-from storylm.data.prepare_pool import Tally, cores, run
-from storylm.data.prepare_progress import Stage, Watch
-from storylm.data.prepare_reading import PartRead, ReadTask, read_part
-from storylm.data.prepare_tokenizer import refuse_empty, saved_tokenizer
 from storylm.data.prepared import (
     CLEANING,
     MANIFEST,
@@ -30,6 +23,13 @@ from storylm.data.prepared import (
     read_manifest,
     write_manifest,
 )
+from storylm.data.preparing.choosing import choose
+from storylm.data.preparing.encoding import EncodeTask, encode_chunk
+from storylm.data.preparing.plan import Plan
+from storylm.data.preparing.pool import Tally, cores, run
+from storylm.data.preparing.progress import Stage, Watch
+from storylm.data.preparing.reading import PartRead, ReadTask, read_part
+from storylm.data.preparing.tokenizer import refuse_empty, saved_tokenizer
 from storylm.text.tokenizer import Tokenizer
 
 WORK = ".work"  # what is done so far; gone once all is

@@ -14,7 +14,7 @@ from storylm.config.files import atomic_file
 from storylm.config.schema import CleaningConfig
 from storylm.data.cleaning_report import RULES
 from storylm.data.duplicates import DuplicateFilter
-from storylm.data.prepare_reading import PartRead
+from storylm.data.preparing.reading import PartRead
 
 KEPT = 0  # else the number in RULES of the rule that drops the story
 VALIDATION = 0x80  # added to that where the story belongs to validation

@@ -6,12 +6,12 @@ from pathlib import Path
 from storylm.config.errors import DataError
 from storylm.config.files import atomic_folder
 from storylm.data.cleaning_report import CleaningReport
-from storylm.data.prepare_choosing import KEPT, VALIDATION
-from storylm.data.prepare_encoding import chunk_verdicts
-from storylm.data.prepare_plan import Plan
-from storylm.data.prepare_progress import Stage, Watch
-from storylm.data.prepare_reading import PartRead
 from storylm.data.prepared import TOKENIZER
+from storylm.data.preparing.choosing import KEPT, VALIDATION
+from storylm.data.preparing.encoding import chunk_verdicts
+from storylm.data.preparing.plan import Plan
+from storylm.data.preparing.progress import Stage, Watch
+from storylm.data.preparing.reading import PartRead
 from storylm.text.tokenizer import Tokenizer
 from storylm.text.training import train_bpe
 

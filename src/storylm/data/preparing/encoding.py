@@ -10,10 +10,10 @@ import numpy as np
 
 from storylm.config.files import write_text
 from storylm.data.cleaning_report import RULES, CleaningReport
-from storylm.data.prepare_choosing import KEPT, VALIDATION
-from storylm.data.prepare_pool import tally
-from storylm.data.prepare_reading import PartRead
 from storylm.data.prepared import SPLITS, file_entry
+from storylm.data.preparing.choosing import KEPT, VALIDATION
+from storylm.data.preparing.pool import tally
+from storylm.data.preparing.reading import PartRead
 from storylm.data.shards import SUFFIX, write_shard
 from storylm.text.tokenizer import Tokenizer
 
