@@ -101,10 +101,11 @@ def git(folder, *arguments: str) -> str:
 def test_the_commit_is_that_of_the_code_and_says_where_it_has_changed(tmp_path) -> None:
     (tmp_path / "__init__.py").write_text("")
     git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-qm", "theirs", "--allow-empty")
     assert manifest._commit(tmp_path) is None  # in someone's repository, but not of it
     git(tmp_path, "add", "__init__.py")
     git(tmp_path, "commit", "-qm", "a")
-    git(tmp_path, "tag", "v1")
+    git(tmp_path, "tag", "-a", "v1", "-m", "a")
     commit = git(tmp_path, "rev-parse", "HEAD").strip()
     assert manifest._commit(tmp_path) == commit
     (tmp_path / "__init__.py").write_text("changed = True\n")
