@@ -87,7 +87,9 @@ def test_auto_precision_on_a_cpu_is_bf16_where_that_is_faster(avx512, amx, preci
     assert pick_precision("auto", MPS) == "fp32"
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
 def test_a_forward_pass_computes_in_the_precision_and_weights_stay_fp32(precision, dtype) -> None:
     layer = torch.nn.Linear(3, 5)
     with autocast(CPU, precision):
