@@ -213,6 +213,15 @@ def test_an_old_folder_comes_back_where_the_new_one_is_missing(tmp_path: Path, m
     assert names(tmp_path) == {"model"}
 
 
+def test_writing_is_not_hindered_by_an_old_folder(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    write_folder(path, "after")
+    write_folder(tmp_path / f"{TEMPORARY}model.old", "before")
+    write_folder(path, "later")
+    assert read(path) == "later"
+    assert names(tmp_path) == {"model"}
+
+
 @pytest.mark.parametrize("mend", [recover_folder, lambda path: sweep(path.parent)], ids=["recover", "sweep"])
 def test_an_old_folder_goes_where_the_new_one_stands(tmp_path: Path, mend: Callable[[Path], None]) -> None:
     path = tmp_path / "model"

@@ -392,9 +392,10 @@ def test_a_disk_that_fails_is_told_and_the_checkpoint_before_still_loads(dead: b
 
 
 def test_a_disk_too_full_for_the_first_checkpoint_promises_nothing(folder: Path) -> None:
-    full = Disk(3, lambda: OSError(errno.ENOSPC, "No space left on device"))
+    full = Disk(3, lambda: OSError(errno.ENOSPC, "No space left on device"), dead=False)
     with full.at_work(), pytest.raises(SetupError, match=r"run again$"):
         save(folder, 100)
+    assert names(folder) == set()  # what was written takes no space
     assert latest(folder) is None
 
 

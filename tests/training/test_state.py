@@ -173,6 +173,19 @@ def test_hyperparameters_come_from_the_settings_of_now(tmp_path: Path) -> None:
     assert (group["lr"], group["weight_decay"], group["peak_lr"]) == (0.5, 0.25, 0.75)
 
 
+def test_plain_numbers_an_optimizer_keeps_come_back(tmp_path: Path) -> None:
+    model, optimizers = trained(momentum)
+    kept = {"count": 3, "share": 0.1, "warm": True}
+    for state in optimizers[0].state.values():
+        state.update(kept)
+    tensors, values = optimizer_tensors(optimizers, model)
+    TrainerState(4, {"optimizers": values}, tensors).write(tmp_path)
+    others = momentum(model)
+    restore(TrainerState.read(tmp_path), others, model)
+    for parameter in model.parameters():
+        assert {key: others[0].state[parameter][key] for key in kept} == kept
+
+
 def test_what_is_restored_is_a_copy(tmp_path: Path) -> None:
     model, state = saved(fused, tmp_path)
     optimizers = fused(model)

@@ -47,7 +47,7 @@ def test_seconds_per_step_is_the_median_of_the_last_sixteen(now: Now) -> None:
     assert timer.seconds_per_step == 4
     steps(timer, now, *[8] * 7)
     assert timer.seconds_per_step == 4
-    steps(timer, now, *[8] * 2)
+    steps(timer, now, 8)
     assert timer.seconds_per_step == 8
 
 

@@ -51,6 +51,7 @@ def demo(
             f"[bold]{result.validation.bits_per_byte:.3f}[/] after {minutes:g} minutes.\n"
             f"No model can do better than {entropy().bits_per_byte:.3f}, the entropy of the built-in stories.\n\n"
             f"plot   {result.folder / 'loss.png'}\nmodel  {result.model}\n"
-            f'next   storylm generate {result.model} --prompt "Once upon a time" --seed 7'
+            f'next   storylm generate {result.model} --prompt "Once upon a time" --seed 7',
+            soft_wrap=True,
         )
     raise typer.Exit(result.exit_code)
