@@ -12,6 +12,7 @@ import typer
 import storylm
 from storylm.cli import app
 from storylm.config.load import resolve
+from storylm.data.corpora import CORPORA
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "LOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,6 +69,11 @@ def test_readme_opens_with_the_two_commands() -> None:
         "make demo",
         "make test",
     ]
+
+
+def test_readme_names_every_corpus() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in CORPORA if f"`{name}`" not in text] == []
 
 
 def test_names_in_the_python_example_are_public() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storylm import cli
-from storylm.cli import COMMANDS
+from storylm.cli import COMMANDS, main
 
 HEAVY = ("torch", "transformers", "numpy", "pydantic.main", "tokenizers", "matplotlib", "pyarrow")
 
@@ -119,3 +119,50 @@ def test_shell_completion_works(typed: str, offered: set[str]) -> None:
 
     assert set(ask("complete_bash").split()) == offered
     assert "_storylm_completion" in ask("source_bash")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch) -> Path:
+    """A working folder with an empty corpus, prepared stories of which one byte has changed, and a small model."""
+    from storylm.config.model import ModelConfig
+    from storylm.config.schema import CleaningConfig
+    from storylm.data.prepare import prepare
+    from storylm.model.store import save
+    from storylm.model.transformer import Transformer
+    from storylm.text.tokenizer import Tokenizer
+
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").touch()
+    tokenizer = Tokenizer.load("bytes")
+    prepare("grammar?stories=20&validation=2", tokenizer, Path("damaged"), CleaningConfig(), workers=1)
+    shard = next(Path("damaged/train").glob("*.tokens"))
+    shard.write_bytes(shard.read_bytes()[:-9] + b"!" + shard.read_bytes()[-8:])
+    config = ModelConfig(family="llama", vocab_size=300, context=16, layers=1, width=8, heads=2)
+    save(Transformer(config), tokenizer, Path("model"))
+    save(Transformer(config), None, Path("wordless"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("train story-1m --data empty.txt", 3, "empty.txt is empty"),
+        ("train story-1m --data damaged", 3, "is damaged"),
+        ("train story-1m --tokenizer bytes model.vocab_size=99", 2, "has 257 tokens but model.vocab_size=99"),
+        ("generate model --prompt once-upon-a-time-there-was", 2, "prompt is 27 tokens but the model's context is 16"),
+        ("generate wordless --prompt once", 5, "has no tokenizer"),
+        ("evaluate model missing.txt", 3, "missing.txt"),
+        ("evaluate damaged empty.txt", 3, "empty"),
+        ("convert empty.txt out --tokenizer bytes", 5, "empty.txt"),
+    ],
+)
+def test_bad_input_gets_one_line_its_exit_code_and_loses_nothing(arguments, code, words, place, monkeypatch, capsys):
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    monkeypatch.setattr(sys, "argv", ["storylm", *arguments.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("storylm: ")]
+    assert ended.value.code == code, errors
+    assert len(errors) == 1
+    assert words in errors[0]
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
