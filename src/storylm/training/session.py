@@ -130,7 +130,8 @@ class Session:
         with self._timer.pause(), _uncompiled():
             likelihood = evaluate(self.learner.model, self.tokenizer, stories, progress=self._heed_stop)
         self._seconds_per_story = (time.monotonic() - began) / len(stories)
-        best = state.best_pass is None or likelihood.bits_per_byte < Likelihood(**state.best_pass).bits_per_byte
+        before = math.inf if state.best_pass is None else Likelihood(**state.best_pass).bits_per_byte
+        best = likelihood.bits_per_byte < before  # never where it is not a number
         state.without_gain = 0 if best else state.without_gain + 1
         state.evaluated_at = state.step
         if best:
