@@ -38,10 +38,7 @@ def evaluate(
     corpus = Corpus(data, split, max_stories)
     network, words = options.load_model(model, tokenizer, device)
     likelihood = judge(network, words, corpus, batch_size, stride)
-    console = Console(highlight=False)
-    console.print(_table(likelihood))
-    console.print(f"{CONVENTION} {_about_long_stories(likelihood)}".strip(), style="dim")
-    if output is not None:
+    if output is not None:  # first of all: who reads what is printed may be gone, as in `| head -3`
         about = {
             "model": model,
             "data": data,
@@ -52,6 +49,9 @@ def evaluate(
             "convention": CONVENTION,
         }
         write_text(output, json.dumps({**about, **likelihood.to_json()}, indent=2) + "\n")
+    console = Console(highlight=False)
+    console.print(_table(likelihood))
+    console.print(f"{CONVENTION} {_about_long_stories(likelihood)}".strip(), style="dim")
 
 
 def _table(likelihood: "Likelihood") -> "Table":
