@@ -1,7 +1,6 @@
 """What a run will take, before it is begun: arithmetic from the settings, speed from a short probe."""
 
 import math
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,13 +135,13 @@ def probe_speed(config: RunConfig, device: torch.device, precision: str) -> floa
         learner = Learner(model, config, precision, compiled=False)
         length = round(tokens_per_row(config))
         _update_seconds(learner, 1, length)  # the first one also loads kernels and makes the optimizer's state
-        rows = 1
-        while rows < config.train.batch_size and _update_seconds(learner, rows, length) < PROBE_SECONDS / 4:
+        rows, began, limit = 1, time.perf_counter(), PROBE_SECONDS / 3
+        while rows < config.train.batch_size and min(_update_seconds(learner, rows, length) for _ in range(2)) < limit:
             rows = min(2 * rows, config.train.batch_size)
         times: list[float] = []
-        while sum(times) < PROBE_SECONDS and len(times) < 20:
+        while len(times) < 3 or (time.perf_counter() - began < 2 * PROBE_SECONDS and len(times) < 20):
             times.append(_update_seconds(learner, rows, length))
-    return rows * length / statistics.median(times)
+    return rows * length / min(times)  # whatever else the machine does only ever makes a step slower
 
 
 def _update_seconds(learner: Learner, rows: int, length: int) -> float:
