@@ -101,9 +101,9 @@ def test_the_probe_trains_rows_of_the_runs_own_batch(monkeypatch: pytest.MonkeyP
     assert seen[-1][0] == 24
     assert speed == 24 * 32 / 0.25
     seen.clear()
-    monkeypatch.setattr(planning, "PROBE_SECONDS", 0.8)
+    monkeypatch.setattr(planning, "PROBE_SECONDS", 0.6)
     assert planning.probe_speed(config, torch.device("cpu"), "fp32") == 32 / 0.25  # slow machine: one row
-    assert len(seen) == 1 + 1 + 4
+    assert {rows for rows, _ in seen} == {1}
 
 
 def test_people_get_lines_with_units() -> None:
