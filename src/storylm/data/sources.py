@@ -1,4 +1,6 @@
-"""Where stories come from: files, folders, the Hub, the built-in grammar. `open_source` takes one of
+"""Where stories come from: files, folders, the Hub, the built-in grammar.
+
+`open_source` takes one of
 
     tinystories                               a named corpus: a row of `CORPORA`
     grammar                                   the built-in stories; also grammar:SEED, grammar?stories=5000&seed=1

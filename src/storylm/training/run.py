@@ -121,7 +121,9 @@ def _run(
         )
         if found is not None:
             session.restore(found.state)
-            if extended:
+            # The same after a process that was extended and died before its first checkpoint.
+            unfinished = isinstance(session.clock, StepClock) and session.clock.progress(session.state.step) < 1.0
+            if extended or (session.state.ended == "finished" and unfinished):
                 session.state.ended = None
         write_manifest(folder, prepared)
         write_text(folder / "config.yaml", to_yaml(config))

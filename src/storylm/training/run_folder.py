@@ -50,9 +50,10 @@ def sole_writer(folder: Path, fresh: bool) -> Iterator[None]:
         raise SetupError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error
     try:
         if fresh:
-            for path in folder.iterdir():
+            # config.yaml last: while it stands, the folder is known for a run and can be deleted again.
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.yaml"):
                 if path.name != LOCK:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         yield
     finally:
         lock.release()
