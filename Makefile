@@ -28,6 +28,9 @@ fix: $(VENV)/.dev            ## put right what can be put right by itself
 
 bench: $(VENV)/.dev          ## compare with the peers; results as JSON in benchmarks/results
 	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/batching.py
+	$(BIN)/python benchmarks/memory.py --plot docs/images/memory.png
+	$(BIN)/python benchmarks/train.py
 
 docs: $(VENV)/.dev           ## write the tables in README.md and docs/ anew from the code
 	$(BIN)/python docs/build.py

@@ -19,7 +19,7 @@ from storylm.config.schema import CleaningConfig, RunConfig
 from storylm.data.cleaning import Cleaner
 from storylm.data.prepare import prepare, prepare_cached
 from storylm.data.prepared import Prepared
-from storylm.data.preparing import pool, reading, steps
+from storylm.data.preparing import encoding, pool, reading, steps
 from storylm.data.records import Record
 from storylm.text.tokenizer import Tokenizer
 from storylm.text.training import train_bpe
@@ -214,7 +214,7 @@ def test_goes_on_after_an_interruption(corpus, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "out"
     prepare(corpus, "bpe", whole, vocab_size=300)
     calls: list[str] = []
-    real = {"read": reading._write_part, "encode": steps.encode_chunk}
+    real = {"read": reading._write_part, "encode": encoding._encode}
 
     def interrupted(stage: str, survives: int):
         seen = 0
@@ -229,10 +229,10 @@ def test_goes_on_after_an_interruption(corpus, tmp_path, monkeypatch):
 
         return call
 
-    for stage, survives in (("read", 2), ("read", 1), ("encode", 3), ("encode", 6)):
+    for stage, survives in (("read", 2), ("read", 1), ("encode", 3), ("encode", 3)):
         monkeypatch.setattr(reading, "_write_part", real["read"])
-        monkeypatch.setattr(steps, "encode_chunk", real["encode"])
-        owner = (reading, "_write_part") if stage == "read" else (steps, "encode_chunk")
+        monkeypatch.setattr(encoding, "_encode", real["encode"])
+        owner = (reading, "_write_part") if stage == "read" else (encoding, "_encode")
         monkeypatch.setattr(*owner, interrupted(stage, survives))
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, "bpe", out, vocab_size=300)
@@ -275,7 +275,7 @@ def test_a_full_disk_says_so(corpus, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(steps, "encode_chunk", full)
+    monkeypatch.setattr(encoding, "_encode", full)
     with pytest.raises(SetupError, match="is full: make room"):
         prepare(corpus, "bytes", tmp_path / "out")
 

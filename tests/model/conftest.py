@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from storylm.model import native
 from storylm.text.tokenizer import Tokenizer
 from storylm.text.training import train_bpe
 
@@ -36,3 +37,13 @@ def tokenizers(request: pytest.FixtureRequest) -> dict[str, tuple[str, Tokenizer
     found["mistral"] = ("mistral", Tokenizer.load(reference / "mistral"))
     found["tok512"] = ("llama", Tokenizer.load(reference / "stories260K" / "tok512.model"))
     return found
+
+
+@pytest.fixture(params=["native", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test is run with this package's kernels, and without them as where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "available", lambda device: False)
+    elif not native.available(torch.device("cpu")):
+        pytest.skip("no C++ compiler here")
+    return request.param

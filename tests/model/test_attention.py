@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from storylm.config.model import ModelConfig
-from storylm.model.attention import Attention, build_masks, visible
+from storylm.model.attention import Attention, build_sights, first_visible, visible
 from storylm.model.positions import rotate
 from storylm.model.transformer import Transformer
 
@@ -25,7 +25,18 @@ def test_visible_says_what_the_words_say(window: int | None, separate: bool) -> 
 
 
 @pytest.mark.parametrize("window", [None, 1, 3, 50])
-def test_attention_equals_a_loop_over_visible_keys(window: int | None) -> None:
+@pytest.mark.parametrize("separate", [False, True])
+def test_first_visible_says_the_same_as_visible(window: int | None, separate: bool) -> None:
+    places = torch.arange(9)[None]
+    documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 2, 2], [4, 5, 5, 5, 5, 5, 5, 5, 6]]) if separate else None
+    first = first_visible(9, window, documents)
+    assert ((places[:, None, :] >= first[:, :, None]) & (places[:, None, :] <= places[:, :, None])).equal(
+        visible(places, places, window, documents, documents)
+    )
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 50])
+def test_attention_equals_a_loop_over_visible_keys(window: int | None, kernels: str) -> None:
     """Grouped heads, a scale of its own, windows shorter and longer than the text."""
     config = ModelConfig(
         family="llama",
@@ -41,8 +52,10 @@ def test_attention_equals_a_loop_over_visible_keys(window: int | None) -> None:
     attention = Attention(config, layer=0)
     x = torch.randn(2, 9, 20)
     positions = torch.arange(9)[None]
-    mask = build_masks((window,), positions, None, None)[window]
-    assert (mask is None) == (window in (None, 50))  # the fast path is taken where it is the same thing
+    sight = build_sights((window,), positions, None, None, rows=2)[window]
+    assert (sight.first_BT is not None) == (kernels == "native")
+    # Torch's fast path is taken where it is the same thing.
+    assert (sight.mask_BTS is None) == (kernels == "native" or window in (None, 50))
     q, k, v = (part(x).view(2, 9, -1, 4) for part in (attention.q, attention.k, attention.v))
     seen = visible(positions, positions, window)[0]
     expected = torch.zeros(2, 9, 6, 4)
@@ -50,10 +63,10 @@ def test_attention_equals_a_loop_over_visible_keys(window: int | None) -> None:
         keys = seen[query].nonzero().flatten()
         scores = 0.7 * k[row, keys, head // 3] @ q[row, query, head]
         expected[row, query, head] = scores.softmax(0) @ v[row, keys, head // 3]
-    torch.testing.assert_close(attention(x, positions, None, mask), attention.out(expected.flatten(2)))
+    torch.testing.assert_close(attention(x, positions, None, sight), attention.out(expected.flatten(2)))
 
 
-def test_separate_stories_do_not_see_each_other() -> None:
+def test_separate_stories_do_not_see_each_other(kernels: str) -> None:
     """Stories side by side in a row, positions anew in each and other lengths in each row, are what each is alone."""
     torch.manual_seed(0)
     for family in ("gpt_neo", "gpt2", "llama"):

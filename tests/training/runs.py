@@ -53,7 +53,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-TIMINGS = ("seconds", "tokens_per_second", "time")
+TIMINGS = ("seconds", "tokens_per_second", "time", "share_of_peak", "memory_bytes")
 
 
 def record_of(folder: Path) -> dict[str, Any]:

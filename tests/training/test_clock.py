@@ -7,22 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storylm.training.clock import MinuteClock, StepClock
-
-
-class Now:
-    """A `time.monotonic` that goes when told to."""
-
-    seconds = 1e6
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Now:
-    now = Now()
-    monkeypatch.setattr(time, "monotonic", now)
-    return now
+from training.now import Now
 
 
 def test_steps_are_counted_whatever_they_take(now: Now) -> None:

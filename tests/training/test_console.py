@@ -9,11 +9,9 @@ import threading
 from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
-from storylm.training.console import BARS, ConsoleObserver, RunConsole, sparkline
+from storylm.training.console import ConsoleObserver, RunConsole
 from training.told import evaluation_record, step_record
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -24,7 +22,7 @@ def elsewhere() -> tuple[ConsoleObserver, StringIO]:
     return ConsoleObserver(Console(file=file, force_terminal=False, width=40, highlight=False)), file
 
 
-def in_terminal(width: int = 120, encoding: str = "utf-8") -> tuple[ConsoleObserver, TextIOWrapper]:
+def in_terminal(width: int = 140, encoding: str = "utf-8") -> tuple[ConsoleObserver, TextIOWrapper]:
     file = TextIOWrapper(BytesIO(), encoding=encoding, newline="")
     console = Console(file=file, force_terminal=True, width=width, highlight=False, legacy_windows=False, _environ={})
     return ConsoleObserver(console), file
@@ -60,7 +58,9 @@ def test_a_plain_line_says_how_far_how_good_and_how_long() -> None:
     console, file = elsewhere()
     console.after_step(step_record(1200, steps=5000, progress=0.24, loss=1.8324, lr=9.8e-4, skipped=2))
     # However narrow: a line of a log is never wrapped or cut, and holds no escape codes.
-    assert file.getvalue() == "step 1,200/5,000 24% | loss 1.832 | lr 9.8e-04 | 41.2k tokens/s | 2 skipped\n"
+    assert file.getvalue() == (
+        "step 1,200/5,000 24% | loss 1.832 | lr 9.8e-04 | 41.2k tok/s | 31% peak | 1.2 GB | 2 skipped\n"
+    )
 
 
 def test_without_a_terminal_a_line_comes_now_and_then_and_the_last_one_always() -> None:
@@ -83,7 +83,7 @@ def test_validation_is_said_and_then_part_of_the_line() -> None:
     assert file.getvalue().splitlines() == [
         "step 1,000: validation 0.731 bits per byte, perplexity 7.39, the best so far",
         "step 2,000: validation 0.740 bits per byte, perplexity 8.00",
-        "step 10/1,000 1% | loss 2.500 | validation 0.740 bpb | lr 1.0e-03 | 41.2k tokens/s",
+        "step 10/1,000 1% | loss 2.500 | validation 0.740 bpb | lr 1.0e-03 | 41.2k tok/s | 31% peak | 1.2 GB",
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_run_by_the_clock_has_no_planned_steps_and_speeds_have_units() -> None
         console.after_step(record)
     lines = [line.split(" | ") for line in file.getvalue().splitlines()]
     assert [line[0] for line in lines] == ["step 1 50%"] * 3
-    assert [line[3] for line in lines] == ["999 tokens/s", "1.0k tokens/s", "2.3M tokens/s"]
+    assert [line[3] for line in lines] == ["999 tok/s", "1.0k tok/s", "2.3M tok/s"]
 
 
 def test_in_a_terminal_one_line_is_renewed_and_the_rest_stays_above_it() -> None:
@@ -138,7 +138,8 @@ def test_in_a_terminal_one_line_is_renewed_and_the_rest_stays_above_it() -> None
     assert screen(raw(file)) == [
         "step 300: validation 0.731 bits per byte, perplexity 7.39, the best so far",
         "Once upon a [bold]time[/bold]",
-        "step 400/1,000 40% · loss 1.500 █▅▁▆ · validation 0.731 bpb · lr 1.0e-03 · 41.2k tokens/s · 1:00 left",
+        "step 400/1,000 40% · loss 1.500 █▅▁▆ · validation 0.731 bpb · lr 1.0e-03 · 41.2k tok/s · 31% peak · 1.2 GB "
+        "· 1:00 left",
     ]
     assert "step 100/1,000" in raw(file)  # shown at once
     assert "\x1b[?25h" in raw(file)  # the cursor is given back
@@ -165,7 +166,7 @@ def test_a_terminal_that_lacks_the_characters_is_not_sent_them(encoding) -> None
     lines = screen(raw(file))
     assert lines[0] == "A ?."
     assert lines[1].startswith("in '") and lines[1].endswith("r?'")  # noqa: PT018
-    assert lines[2] == "step 100/1,000 10% | loss 2.500 | lr 1.0e-03 | 41.2k tokens/s"
+    assert lines[2] == "step 100/1,000 10% | loss 2.500 | lr 1.0e-03 | 41.2k tok/s | 31% peak | 1.2 GB"
 
 
 def test_a_message_is_no_markup() -> None:
@@ -215,25 +216,6 @@ def test_a_run_goes_on_when_nobody_reads_any_more(kind) -> None:
 
 def test_the_console_of_a_run_bears_broken_pipes() -> None:
     assert isinstance(ConsoleObserver().console, RunConsole)
-
-
-HUNDREDTHS = st.integers(-(10**6), 10**6).map(lambda number: number / 100)
-
-
-@given(st.lists(HUNDREDTHS | st.just(math.nan) | st.just(math.inf), max_size=30))
-def test_bars_are_as_high_as_the_values(values) -> None:
-    finite = [value for value in values if math.isfinite(value)]
-    bars = [BARS.index(bar) for bar in sparkline(values)]
-    assert len(bars) == len(finite)
-    assert sorted(bars) == [bar for _, bar in sorted(zip(finite, bars, strict=True))]
-    if len(set(finite)) > 1:
-        assert (min(bars), max(bars)) == (0, len(BARS) - 1)
-
-
-def test_bars_by_example() -> None:
-    assert sparkline([8.0, 4.0, 2.0, 1.0]) == "█▄▂▁"
-    assert sparkline([3.0, math.nan, 3.0]) == "▁▁"
-    assert sparkline([]) == ""
 
 
 def test_losses_that_are_not_finite_are_shown_as_such() -> None:

@@ -45,6 +45,8 @@ def test_every_number_is_a_line_with_its_kind(tmp_path) -> None:
             "tokens_per_second": 41234.0,
             "seconds": 1.0,
             "skipped": 3,
+            "share_of_peak": 0.3141,
+            "memory_bytes": 1234567890,
         },
         {
             "kind": "evaluation",

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import storylm
+import storylm.training.judging as judging_module
 import storylm.training.learner as learner_module
-import storylm.training.session as session_module
 from storylm.config.errors import CheckpointError, SetupError, UsageError, UserError
 from storylm.data import grammar
+from storylm.model.count import flops_per_token
 from storylm.training.learner import Learner
 from storylm.training.observers import build_observers
 from storylm.training.run import resume_run, train_run
@@ -22,6 +23,8 @@ from training.runs import At, interrupt, record_of
 KINDS = {
     "adamw": (),
     "muon": ("optim.optimizer=muon",),
+    "adamw8bit": ("optim.optimizer=adamw8bit",),
+    "ema": ("optim.ema=0.9",),
     "padded": ("data.layout=padded", "train.accumulation=2"),
     "apart": ("data.separate_stories=true", "optim.schedule=wsd"),
     "dropout": ("model.family=gpt2", "model.dropout=0.2"),
@@ -106,6 +109,15 @@ train_run(config, folder, observers=[*build_observers(config, folder, 0), At(11,
     assert metrics(tmp_path / "killed", "step")[-1]["step"] >= 8
     assert resume_run(tmp_path / "killed").steps == 12
     assert record_of(tmp_path / "killed") == record_of(tmp_path / "whole")
+
+
+def test_a_line_of_metrics_tells_the_share_of_the_peak_and_the_memory(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(session_module, "matmul_peak", lambda device, precision: 1e9)
+    config = small("train.steps=3")
+    (line,) = metrics(train_run(config, tmp_path).folder, "step")
+    flops = flops_per_token(config.model, 64)
+    assert line["share_of_peak"] == pytest.approx(flops * line["tokens_per_second"] / 1e9, rel=0.02)
+    assert line["memory_bytes"] > 100e6
 
 
 def test_a_run_leaves_its_folder_and_a_model_that_tells(small, tmp_path) -> None:
@@ -291,7 +303,7 @@ def test_minutes_end_on_time_decayed_judged_and_saved(compiling, small, tmp_path
         return update(*arguments, **options)
 
     monkeypatch.setattr(Learner, "update", slow_first)
-    monkeypatch.setattr(session_module, "evaluate", clock.spend(4.0, session_module.evaluate))
+    monkeypatch.setattr(judging_module, "evaluate", clock.spend(4.0, judging_module.evaluate))
     options = ("train.eval_stories=null", "train.eval_every=40", "train.sample_every=0", "train.save_every=0")
     config = small("train.steps=null", "train.minutes=1.5", "optim.final_lr_ratio=0.0", *options)
     start = clock.now

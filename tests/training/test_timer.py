@@ -1,27 +1,9 @@
 """The timer: steps without what falls between them, the whole run with it."""
 
-import time
 from contextlib import suppress
 
-import pytest
-
 from storylm.training.timer import Timer
-
-
-class Now:
-    """A `time.monotonic` that goes when told to."""
-
-    seconds = 1e6
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Now:
-    now = Now()
-    monkeypatch.setattr(time, "monotonic", now)
-    return now
+from training.now import Now
 
 
 def steps(timer: Timer, now: Now, *seconds: float, tokens: int = 100) -> None:

@@ -20,6 +20,8 @@ TRAIN = {
     "train/tokens": 640,
     "train/epoch": 0.02,
     "train/skipped": 0,
+    "train/share_of_peak": 0.3141,
+    "train/memory_bytes": 1_234_567_890,
 }
 VALIDATION = {"validation/loss": 2.0, "validation/perplexity": 7.389, "validation/bits_per_byte": 0.731}
 
@@ -70,6 +72,8 @@ def test_each_number_goes_by_its_name_and_those_that_are_not_finite_not_at_all()
     tracker.after_evaluation(evaluation_record(10))
     tracker.after_step(step_record(20, loss=math.nan, gradient_norm=math.inf))
     assert logged[:2] == [(TRAIN, 10), (VALIDATION, 10)]
+    tracker.after_step(step_record(30, share_of_peak=None, memory_bytes=None))
+    assert logged[3][0].keys() == TRAIN.keys() - {"train/share_of_peak", "train/memory_bytes"}
     assert "train/loss" not in logged[2][0]
     assert "train/gradient_norm" not in logged[2][0]
     assert logged[2][0]["train/lr"] == 1e-3
@@ -118,6 +122,26 @@ def test_a_missing_package_is_said_at_the_start_with_what_to_install(
         build_observers(small(f"track.{setting}"), tmp_path, 0)
     assert str(caught.value) == f"track.{name} needs the package {name}: pip install 'storylm[track]'"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_tracker_is_opened_where_another_one_is_missing(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(SetupError, match="needs the package wandb"):
+        open_trackers(small("track.tensorboard=true", "track.wandb=tales"), tmp_path, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", '{"id": ', "[]", "{}", '{"id": 7}', '{"id": ""}', "\xff"])
+def test_a_damaged_name_of_the_run_is_made_anew_with_a_warning(text, small, tmp_path, monkeypatch) -> None:
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    (tmp_path / "tracking.json").write_text(text, encoding="latin-1")
+    with pytest.warns(UserWarning, match=r"tracking\.json is damaged .* the trackers show this run as a new one"):
+        open_trackers(small("track.wandb=tales"), tmp_path, 0)
+    open_trackers(small("track.wandb=tales"), tmp_path, 10)  # whole again: no warning
+    first, second = wandb.opened
+    assert first["id"] == second["id"]
+    assert len(first["id"]) == 8
 
 
 def test_wandb_is_begun_told_and_finished_and_finds_the_run_again(small, tmp_path, monkeypatch) -> None:

@@ -17,6 +17,8 @@ def step_record(step: int, **values: Any) -> StepRecord:
         "tokens_per_second": 41_234.0,
         "seconds": step / 10,
         "skipped": 0,
+        "share_of_peak": 0.3141,
+        "memory_bytes": 1_234_567_890,
     }
     return StepRecord(step=step, **plausible | values)
 

@@ -37,7 +37,7 @@ def demo(
     config = resolve("story-1m", None, [*SETTINGS, f"train.minutes={minutes}", f"train.seed={seed}"]).config
     out = expanded(out)
     check_run_folder(out, config, fresh=True)
-    prepared = prepare_cached(config)
+    prepared = prepare_cached(config, quiet=True)  # training asks again, and tells
     some = prepared.validation_stories()[: config.train.eval_stories]
     before = storylm.evaluate(new_model(config), prepared.tokenizer, some).bits_per_byte
     result = train_run(config, out, fresh=True)

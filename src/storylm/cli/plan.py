@@ -1,10 +1,14 @@
 """`storylm plan`: what a run will take, before it is begun."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from storylm.cli.options import preset_names
+
+if TYPE_CHECKING:
+    from storylm.training.plan import Plan
 
 
 def plan(
@@ -15,7 +19,9 @@ def plan(
     ),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, as in train.minutes=10."),
     config_file: Path = typer.Option(None, "--config", help="A YAML file of settings, over the preset's."),
-    probe: bool = typer.Option(True, "--probe/--no-probe", help="Train for some seconds to measure the speed."),
+    probe: bool = typer.Option(
+        True, "--probe/--no-probe", help="Rehearse the run for half a minute to measure speed and memory."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, with null for what is not known."),
 ) -> None:
     """Say what a run will take on this machine: parameters, arithmetic, memory, disk and time. Downloads nothing."""
@@ -33,27 +39,43 @@ def plan(
     for source in filter(None, (config.data.source, config.data.validation)):
         _check_source(source)
 
+    from rich.console import Console
+
     from storylm.training.plan import plan_run
 
-    plan = plan_run(config, probe)
+    with Console(stderr=True, highlight=False).status("planning") as status:  # nothing where that is no terminal
+        plan = plan_run(config, probe, lambda doing: status.update(f"rehearsing: {doing}"))
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
         return
-    unknown = "known once the stories are prepared" if config.train.minutes is None else "known from a probe"
+    for name, value in _rows(plan, config.train.minutes is not None).items():
+        print(f"{name:<16} {value}")
+
+
+def _rows(plan: "Plan", by_the_clock: bool) -> dict[str, str]:
+    """A line for each thing, in words and units."""
+    unknown = "known from a probe" if by_the_clock else "known once the stories are prepared"
+    how = f"in {plan.precision} on {plan.device}{', compiled' if plan.compiled else ''}"
+    source = "measured" if plan.memory_measured else "estimated"
     rows = {
         "parameters": f"{plan.parameters:,}",
         "FLOPs per token": f"{plan.flops_per_token / 1e6:,.1f} million, forward and backward",
-        "memory": f"{_size(plan.training_bytes)} for training in {plan.precision} on {plan.device}, uncompiled",
-        "disk": f"{_size(plan.disk_bytes)} of checkpoints",
+        "memory": f"{size(plan.memory_bytes)} at the peak {how}, {source}",
+        "disk": f"{size(plan.disk_bytes)} of checkpoints",
         "tokens": unknown if plan.tokens is None else f"{plan.tokens:,} ({plan.tokens_per_step:,} a step)",
         "steps": unknown if plan.steps is None else f"{plan.steps:,}",
-        "speed": "not measured"
-        if plan.tokens_per_second is None
-        else f"{plan.tokens_per_second:,.0f} tokens/s uncompiled",
-        "time": "unknown" if plan.seconds is None else _duration(plan.seconds),
+        "speed": "not measured",
+        "time": "unknown" if plan.seconds is None else duration(plan.seconds),
     }
-    for name, value in rows.items():
-        print(f"{name:<16} {value}")
+    if plan.tokens_per_second is not None and plan.share_of_peak is not None:
+        rows["speed"] = f"{plan.tokens_per_second:,.0f} tokens/s, {plan.share_of_peak:.1%} of this machine's peak"
+    if plan.seconds is not None and plan.compile_seconds is not None and plan.other_seconds is not None:
+        judging = "judging, telling and" if plan.validation_stories is not None else "telling and"
+        rows["time"] += (
+            f": {duration(plan.compile_seconds)} to compile, {duration(plan.other_seconds)} for {judging} saving, "
+            f"the rest for steps"
+        )
+    return rows
 
 
 def _check_source(spec: str) -> None:
@@ -70,9 +92,9 @@ def _check_source(spec: str) -> None:
         open_source(spec)
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
     """
-    >>> _size(1_234_567)
+    >>> size(1_234_567)
     '1.23 MB'
     """
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -82,9 +104,9 @@ def _size(count: float) -> str:
     return f"{count:,.3g} TB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """
-    >>> _duration(5000)
+    >>> duration(5000)
     '83 min'
     """
     if seconds < 120:

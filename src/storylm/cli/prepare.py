@@ -25,6 +25,12 @@ def prepare(
     workers: int = typer.Option(
         None, min=1, help="Processes (default: one for each core); --max-stories reads in one."
     ),
+    executor: str = typer.Option(
+        "pool", help="Who does the work: pool (processes here), or datatrove, slurm, ray (docs/preparing.md)."
+    ),
+    job: list[str] = typer.Option(
+        None, metavar="NAME=VALUE", help="For slurm, an option of sbatch; partition and time are needed."
+    ),
     max_stories: int = typer.Option(None, min=1, help="Read only the first so many training stories."),
     verify: bool = typer.Option(False, "--verify", help="Check every byte of the folder against its manifest."),
 ) -> None:
@@ -35,13 +41,14 @@ def prepare(
     Unpacked .txt (with <|endoftext|>), .jsonl and .parquet are read in pieces of
     64 MB, by all processes at once, and an interrupted reading goes on with the
     next piece; any other file (.gz, .xz, .zst, .tar, .json) is a single piece.
-    Finding duplicates takes about 0.4 GB of memory for each million stories.
+    Finding near duplicates takes about 0.25 GB of memory for each million stories.
     """
     from storylm.config.errors import UsageError
     from storylm.config.load import apply_overrides
     from storylm.config.schema import RunConfig
     from storylm.data import prepare as preparing
     from storylm.data.prepared import Prepared, read_manifest
+    from storylm.data.preparing.executors import executor_of
     from storylm.data.preparing.progress import ConsoleProgress
     from storylm.data.sources import existing
 
@@ -58,6 +65,7 @@ def prepare(
             )
     given = [f"data.{override.removeprefix('data.')}" for override in overrides or []]
     data = apply_overrides(RunConfig(), given).data
+    who = executor_of(executor, workers, job or ())
     with ConsoleProgress() as progress:
         prepared = preparing.prepare(
             source,
@@ -68,7 +76,7 @@ def prepare(
             validation_share=data.validation_share,
             vocab_size=vocab_size,
             max_stories=max_stories,
-            workers=workers,
+            executor=who,
             progress=progress,
         )
     _show(Prepared.load(out, verify=True) if verify else prepared)

@@ -21,6 +21,12 @@ def expanded(path: str | Path) -> Path:
         return Path(path).absolute()  # so that no one stumbles over its `~` again
 
 
+def cache_folder() -> Path:
+    """`STORYLM_CACHE`, or `.cache/storylm` in the home folder. Whatever is in it may be deleted."""
+    given = os.environ.get("STORYLM_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "storylm"
+
+
 def sync_folder(folder: Path) -> None:
     """Make names created in and renamed inside `folder` durable (Windows cannot open folders: nothing to do)."""
     if os.name == "nt":

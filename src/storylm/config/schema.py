@@ -58,8 +58,8 @@ class DataConfig(Settings):
 class OptimConfig(Settings):
     """The optimizer and its schedule. A step is one update of the weights."""
 
-    optimizer: Literal["adamw", "muon"] = Field(
-        default="adamw", description="muon: hidden matrices by Muon, the rest by AdamW"
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = Field(
+        default="adamw", description="adamw8bit: moments in 8 bits; muon: hidden matrices by Muon, the rest by AdamW"
     )
     lr: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
     muon_lr: float = Field(default=0.02, gt=0, description="peak learning rate of Muon's matrices")
@@ -68,9 +68,15 @@ class OptimConfig(Settings):
     embedding_lr: float | None = Field(
         default=None, gt=0, description="peak learning rate of the embeddings (null: lr)"
     )
+    head_lr: float | None = Field(
+        default=None, gt=0, description="peak learning rate of a head that is not tied (null: embedding_lr)"
+    )
     betas: tuple[Rate, Rate] = Field(default=(0.9, 0.95), description="AdamW's decay rates of the moments")
     eps: float = Field(default=1e-8, gt=0, description="AdamW's denominator offset")
     weight_decay: float = Field(default=0.1, ge=0, description="decoupled decay of matrices; never of biases and norms")
+    embedding_decay: float | None = Field(
+        default=None, ge=0, description="decoupled decay of the embeddings (null: weight_decay)"
+    )
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm (null: no clipping)")
     schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
         default="cosine", description="shape after warm-up"
@@ -81,6 +87,12 @@ class OptimConfig(Settings):
         default=0.2, gt=0, le=1, description="wsd: the final share of the run in which the rate falls linearly"
     )
     final_lr_ratio: float = Field(default=0.1, ge=0, le=1, description="the rate at the end, as a share of the peak")
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="judge, tell and save a moving average of the weights with this decay (null: off)",
+    )
 
     @model_validator(mode="after")
     def _one_warmup(self) -> "OptimConfig":
@@ -97,8 +109,10 @@ class TrainConfig(Settings):
     steps: int | None = Field(default=None, ge=1, description="optimizer updates (one of steps, epochs, minutes)")
     epochs: float | None = Field(default=None, gt=0, description="passes over the training tokens")
     minutes: float | None = Field(default=None, gt=0, description="wall-clock time, from compiling to the saved result")
-    batch_size: int = Field(default=32, ge=1, description="rows in one forward pass on one device")
-    accumulation: int = Field(default=1, ge=1, description="forward passes in one step")
+    batch_size: int = Field(default=32, ge=1, description="rows in one forward pass, at most")
+    accumulation: int = Field(
+        default=1, ge=1, description="a step is batch_size x accumulation rows, on however many devices"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="auto: bf16 where the device has it"
     )
@@ -106,6 +120,9 @@ class TrainConfig(Settings):
         default="auto", description="torch.compile; auto: where it is sure to pay"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        default="auto", description="several processes: ddp (auto) copies the weights to each, fsdp shares them out"
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads (null: all cores)")
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="of weights, data order, dropout and samples")
     log_every: int = Field(default=10, ge=1, description="steps between lines of metrics.jsonl")

@@ -1,5 +1,8 @@
 """Batches as a pure function of (seed, step, rank): nothing to save, nothing to restore, the same on every machine.
 
+A step takes `batch_size` * `accumulation` rows however many devices (ranks) share them: the number of devices changes
+how long a step takes, and nothing else. So a run can go on with more of them or with fewer.
+
 An **epoch** shows every token exactly once as a target (but start tokens that are not also end tokens: they are
 always given, never to be predicted). It is a sequence of rows in an order of its own (`data.order`); row after row,
 whatever the step, makes the batches, and the next epoch follows without a gap.
@@ -11,13 +14,13 @@ whatever the step, makes the batches, and the next epoch follows without a gap.
                             a b c E     d e E .
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from storylm.config.errors import DataError
+from storylm.config.errors import DataError, UsageError
 from storylm.data.order import offset, shuffled
 from storylm.data.shards import TokenSet
 
@@ -42,8 +45,17 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
+        device = torch.device(device)
         parts = (self.tokens_BT, self.targets_BT, self.positions_BT, self.documents_BT)
-        return Batch(*(part if part is None else part.to(device, non_blocking=True) for part in parts))  # pyright: ignore
+        return Batch(*(part if part is None else _sent(part, device) for part in parts))  # pyright: ignore
+
+
+def _sent(part: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return part.to(device)
+    # From pinned memory the copy waits for its turn on the device while the program goes on, and half as wide it is
+    # twice as fast.
+    return part.to(torch.int32).pin_memory().to(device, non_blocking=True).long()
 
 
 class _Batches:
@@ -69,23 +81,50 @@ class _Batches:
         self.start_is_end = token_set.start_id == token_set.end_id
 
     @property
-    def steps_per_epoch(self) -> float:
-        """On one device; on `ranks` devices it takes that many times fewer."""
-        return self.rows_per_epoch / (self.batch_size * self.accumulation)
+    def rows_per_step(self) -> int:
+        """Of all devices together."""
+        return self.batch_size * self.accumulation
 
-    def epoch(self, step: int, ranks: int = 1) -> float:
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.rows_per_epoch / self.rows_per_step
+
+    def epoch(self, step: int) -> float:
         """How often every token was shown before `step`."""
-        return step * ranks / self.steps_per_epoch
+        return step / self.steps_per_epoch
+
+    def micro_batches(self, ranks: int = 1) -> int:
+        """Forward passes in a step, as many on each of `ranks` devices: they wait for each other in every one.
+
+        Raises `UsageError` where a step has fewer rows than there are devices.
+        """
+        if self.rows_per_step < ranks:
+            raise UsageError(
+                f"a step of train.batch_size={self.batch_size} x train.accumulation={self.accumulation} rows cannot be "
+                f"shared by {ranks} processes: set train.batch_size={-(-ranks // self.accumulation)} or more, or start "
+                f"fewer processes"
+            )
+        return -(-self.rows_per_step // (ranks * self.batch_size))
 
     def batch(self, step: int, micro: int = 0, rank: int = 0, ranks: int = 1) -> Batch:
         """The rows of one forward pass: micro-batch `micro` of step `step` on device `rank` of `ranks`.
 
-        A step takes `batch_size` * `accumulation` * `ranks` rows, the same ones in whatever way that is shared out.
+        Each device has the next part of the step's rows, the parts as equal as can be, and goes through it in at most
+        `batch_size` rows at a time. The rows of all micro-batches of rank 0, then of rank 1, ... are the step's rows
+        in order.
         """
-        assert 0 <= micro < self.accumulation, "no such micro-batch"
         assert 0 <= rank < ranks, "no such rank"
-        number = (step * self.accumulation + micro) * ranks + rank
-        rows = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+        micros = self.micro_batches(ranks)
+        assert 0 <= micro < micros, "no such micro-batch"
+        first, end = _part(self.rows_per_step, rank, ranks)
+        begin, stop = (first + place for place in _part(end - first, micro, micros))
+        if begin == stop:  # a row fewer than the other devices have, where each is a pass: go along and learn nothing
+            batch = self._numbered(step * self.rows_per_step + np.arange(first, first + 1))
+            return replace(batch, targets_BT=torch.full_like(batch.targets_BT, IGNORED))
+        return self._numbered(step * self.rows_per_step + np.arange(begin, stop))
+
+    def _numbered(self, rows: np.ndarray) -> Batch:
+        """Rows by their numbers since the beginning of the run."""
         epochs, places = np.divmod(rows, self.rows_per_epoch)
         for epoch in np.unique(epochs).tolist():
             now = epochs == epoch
@@ -171,3 +210,8 @@ class PaddedBatches(_Batches):
         tokens_BT, targets_BT = self._read(firsts, lengths, width)
         tokens_BT[np.arange(width) >= lengths[:, None]] = self.token_set.end_id
         return Batch(torch.from_numpy(np.ascontiguousarray(tokens_BT)), torch.from_numpy(targets_BT))
+
+
+def _part(size: int, number: int, parts: int) -> tuple[int, int]:
+    """Where part `number` of `parts` of a sequence begins and ends; they differ by one at most."""
+    return size * number // parts, size * (number + 1) // parts

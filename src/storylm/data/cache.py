@@ -1,6 +1,5 @@
 """Where prepared stories are kept for the next run, and how two runs at once keep out of each other's way."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,12 +7,6 @@ from pathlib import Path
 from storylm.config.errors import SetupError
 
 LOCK = ".lock"
-
-
-def cache_folder() -> Path:
-    """`STORYLM_CACHE`, or `.cache/storylm` in the home folder. Whatever is in it may be deleted."""
-    given = os.environ.get("STORYLM_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "storylm"
 
 
 @contextmanager

@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 from storylm.config.errors import DataError, UsageError
+from storylm.config.files import cache_folder
 from storylm.config.model import ModelConfig
 from storylm.config.schema import CleaningConfig, DataConfig, RunConfig
-from storylm.data.cache import cache_folder, locked, to_be_written
+from storylm.data.cache import locked, to_be_written
 from storylm.data.prepared import MANIFEST, SPLITS, Prepared, read_manifest
 from storylm.data.preparing.plan import OWN, Plan
+from storylm.data.preparing.pool import Pool
 from storylm.data.preparing.progress import ConsoleProgress, Watch
 from storylm.data.preparing.steps import KEY, carry_out, empty, refuse_foreign
+from storylm.data.preparing.tasks import Executor
 from storylm.data.sources import Source, existing
 from storylm.text.tokenizer import Tokenizer
 
@@ -30,6 +33,7 @@ def prepare(
     vocab_size: int | None = None,
     max_stories: int | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Watch | None = None,
 ) -> Prepared:
     """Clean and tokenize a corpus into the folder `out`. What is done already is not done again.
@@ -40,6 +44,7 @@ def prepare(
         validation: stories for validation; None: the source's own, or `validation_share` of train.
         max_stories: read only the first so many of train, in one process.
         workers: processes (None: one for each core, or none but this one for a small corpus).
+        executor: who reads and encodes, if not processes of this machine: see `preparing.executors.executor_of`.
         progress: told several times a second how it goes, e.g. `ConsoleProgress()`.
 
     >>> prepare("grammar?stories=5000", "bpe", "stories", vocab_size=1024).stories("train")     # doctest: +SKIP
@@ -48,7 +53,7 @@ def prepare(
     Raises:
         DataError: nothing to read, or nothing left after cleaning.
         UsageError: `out` holds something else.
-        SetupError: the disk is full, or `out` cannot be written to; a worker died.
+        SetupError: the disk is full, or `out` cannot be written to; a worker died; tasks of `executor` failed.
     """
     plan = Plan.of(
         source,
@@ -62,11 +67,13 @@ def prepare(
     with to_be_written(Path(out)):
         refuse_foreign(Path(out))
     with locked(Path(out), f"waiting for another process that prepares {out}"):
-        return carry_out(plan, Path(out), workers, progress)
+        return carry_out(plan, Path(out), executor or Pool(workers), progress)
 
 
-def prepare_cached(config: RunConfig) -> Prepared:
+def prepare_cached(config: RunConfig, quiet: bool = False) -> Prepared:
     """The stories of a run, prepared once and kept (`data.cache`). `data.source` may be a prepared folder, too.
+
+    `quiet` leaves out the lines on what they are, for a caller that will ask for them again.
 
     Raises:
         DataError, SetupError: as `prepare`; and DataError for a prepared folder with a single byte changed.
@@ -75,7 +82,7 @@ def prepare_cached(config: RunConfig) -> Prepared:
     data = config.data
     given = existing(data.source)
     if given is not None and read_manifest(given) is not None:
-        return _told(_given(given, config))
+        return _told(_given(given, config), quiet)
     if given is not None and (given / KEY).is_file():
         raise DataError(f"preparing {given} was not finished: run the same `storylm prepare` again")
     plan = Plan.of(
@@ -97,12 +104,13 @@ def prepare_cached(config: RunConfig) -> Prepared:
                 _say(f"warning: {error}\nwarning: preparing the stories of {data.source} anew")
                 empty(folder)
             else:
-                _say(f"using the stories of {data.source} prepared in {folder}")
-                return _told(prepared)
+                if not quiet:
+                    _say(f"using the stories of {data.source} prepared in {folder}")
+                return _told(prepared, quiet)
         _say(f"preparing the stories of {data.source} (once; kept in {folder})")
         with ConsoleProgress() as progress:
-            prepared = carry_out(plan, folder, None, progress)
-    return _told(prepared)
+            prepared = carry_out(plan, folder, Pool(), progress)
+    return _told(prepared, quiet)
 
 
 def _given(folder: Path, config: RunConfig) -> Prepared:
@@ -130,9 +138,9 @@ def _given(folder: Path, config: RunConfig) -> Prepared:
     return prepared
 
 
-def _told(prepared: Prepared) -> Prepared:
+def _told(prepared: Prepared, quiet: bool) -> Prepared:
     """The same, after a line on stderr for each split: nothing is left out of a run unseen."""
-    for split in SPLITS:
+    for split in () if quiet else SPLITS:
         if (report := prepared.report(split)).read:
             _say(f"{split}: {report.line()}")
     return prepared

@@ -13,7 +13,7 @@ compared across tokenizers. The convention, to be stated beside every figure:
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -31,6 +31,7 @@ from storylm.text.tokenizer import Tokenizer
 
 STORIES_AT_ONCE = 2048  # sorted by length together; what is in memory at a time
 Progress = Callable[[int, int], None]  # stories and tokens scored so far
+Combine = Callable[[Sequence[float]], Sequence[float]]  # totals of these stories to those of all
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def evaluate(
     batch_size: int = 16,
     stride: int | None = None,
     progress: Progress | None = None,
+    combine: Combine | None = None,
 ) -> Likelihood:
     """Score every story once; the convention stands at the top of this file.
 
@@ -89,6 +91,8 @@ def evaluate(
         stride: score stories longer than the context to their end, in windows that move by so many tokens
             (1 shows each token as much as the model can see, at the price of a pass per token).
         progress: called with the stories and tokens done, after every batch.
+        combine: where several processes share the stories: given the totals of those here, returns the totals of
+            all. A process may then have none.
 
     >>> evaluate(model, tokenizer, ["Once upon a time..."]).bits_per_byte      # doctest: +SKIP
     0.914
@@ -122,6 +126,10 @@ def evaluate(
                     progress(done, totals.tokens)
     finally:
         model.train(training)
+    if combine is not None:
+        here = asdict(totals)
+        of_all = zip(here.items(), combine(list(here.values())), strict=True)
+        totals = _Totals(**{name: type(value)(total) for (name, value), total in of_all})
     if totals.tokens == 0:
         raise DataError(f"no text to score: {totals.stories} stories, {totals.bytes} bytes")
     return Likelihood(**asdict(totals), context=context, stride=stride)

@@ -2,13 +2,15 @@
 
 # B batch, T queries, S keys, D width, H query heads, G key/value heads, K head width
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storylm.config.model import ModelConfig
+from storylm.model import native
+from storylm.model.native.attention import attend
 from storylm.model.norms import build_norm
 from storylm.model.positions import Angles, rotate
 
@@ -51,8 +53,35 @@ def visible(
     return seen_BTS
 
 
+def first_visible(length: int, window: int | None, documents_BT: Tensor | None) -> Tensor:
+    """`visible` told in another way, for a row's own tokens: the first key each query sees, [B or 1, T] of int32.
+
+    It sees all from there to itself, as the tokens of a document stand together.
+
+    >>> first_visible(5, 3, torch.tensor([[0, 0, 0, 0, 1]]))
+    tensor([[0, 0, 0, 1, 4]], dtype=torch.int32)
+    """
+    device = None if documents_BT is None else documents_BT.device
+    places_T = torch.arange(length, dtype=torch.int32, device=device)
+    first_BT = (places_T - (window or length) + 1).clamp(min=0)[None]
+    if documents_BT is not None:
+        begins_BT = F.pad(documents_BT[:, 1:] != documents_BT[:, :-1], (1, 0))
+        first_BT = torch.maximum(first_BT, (begins_BT * places_T).cummax(dim=1).values)
+    return first_BT.to(torch.int32)
+
+
+class Sight(NamedTuple):
+    """Which keys the queries of a layer see, told as what computes its attention wants it told.
+
+    `first_BT` for the kernel of this package, `mask_BTS` (see `visible`) for torch's; both None: all up to itself.
+    """
+
+    first_BT: Tensor | None = None
+    mask_BTS: Tensor | None = None
+
+
 class Attention(nn.Module):
-    """Multi-head attention; `mask_BTS` None stands for plain causal attention over the tokens at hand."""
+    """Multi-head attention over the tokens at hand, or over those of a cache."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
@@ -71,8 +100,9 @@ class Attention(nn.Module):
         x_BTD: Tensor,
         positions_BT: Tensor,
         angles: Angles | None,
-        mask_BTS: Tensor | None,
+        sight: Sight,
         cache: KeyValueCache | None = None,
+        seed: Tensor | None = None,
     ) -> Tensor:
         q_BHTK = self._heads(self.q(x_BTD))
         k_BGTK = self._heads(self.k(x_BTD))
@@ -86,13 +116,19 @@ class Attention(nn.Module):
         q_BHTK, k_BGTK = q_BHTK.to(v_BGTK.dtype), k_BGTK.to(v_BGTK.dtype)
         if cache is not None:
             k_BGTK, v_BGTK = cache.update(self.layer, k_BGTK, v_BGTK, positions_BT)
+        dropout = self.dropout if self.training else 0.0
+        if sight.first_BT is not None:
+            precision = v_BGTK.dtype if v_BGTK.dtype in native.DTYPES else torch.float32
+            heads = (x.to(precision) for x in (q_BHTK, k_BGTK, v_BGTK))
+            y_BTHK, _ = attend(*heads, sight.first_BT, self.scale, dropout, seed)
+            return self.out(y_BTHK.flatten(2).to(v_BGTK.dtype))
         y_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BGTK,
             v_BGTK,
-            attn_mask=None if mask_BTS is None else mask_BTS.unsqueeze(1),
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask_BTS is None,
+            attn_mask=None if sight.mask_BTS is None else sight.mask_BTS.unsqueeze(1),
+            dropout_p=dropout,
+            is_causal=sight.mask_BTS is None,
             scale=self.scale,
             enable_gqa=q_BHTK.shape[1] != k_BGTK.shape[1],
         )
@@ -102,26 +138,28 @@ class Attention(nn.Module):
         return x_BTD.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
-def build_masks(
+def build_sights(
     windows: tuple[int | None, ...],
     positions_BT: Tensor,
     documents_BT: Tensor | None,
     keys_BS: Tensor | None,
-) -> dict[int | None, Tensor | None]:
-    """The mask of each distinct window, None where plain causal attention is the same thing.
+    rows: int,
+) -> dict[int | None, Sight]:
+    """The `Sight` of each distinct window, for a batch of so many `rows`.
 
     `keys_BS` are the positions held by a cache; without one the keys are the queries themselves, told
     apart by where they stand in the row (positions restart where stories are separated).
     """
-    length = positions_BT.shape[1]
-    if keys_BS is None:
-        keys_BS = positions_BT = torch.arange(length, device=positions_BT.device)[None]
-        plain = documents_BT is None
-    else:
-        plain = False
+    length, device = positions_BT.shape[1], positions_BT.device
+    if keys_BS is not None:
+        return {window: Sight(mask_BTS=visible(positions_BT, keys_BS, window)) for window in set(windows)}
+    if native.available(device):
+        firsts = {window: first_visible(length, window, documents_BT) for window in set(windows)}
+        return {window: Sight(first_BT.expand(rows, length).contiguous()) for window, first_BT in firsts.items()}
+    places_BT = torch.arange(length, device=device)[None]
     return {
-        window: None
-        if plain and (window is None or window >= length)
-        else visible(positions_BT, keys_BS, window, documents_BT, documents_BT)
+        window: Sight()
+        if documents_BT is None and (window is None or window >= length)
+        else Sight(mask_BTS=visible(places_BT, places_BT, window, documents_BT, documents_BT))
         for window in set(windows)
     }

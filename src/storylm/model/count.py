@@ -3,8 +3,10 @@
 from storylm.config.model import ModelConfig
 
 _NORM_ROWS = {"layernorm": 2, "rmsnorm": 1}  # gain and bias, or gain alone
-_STATE_BYTES = {"adamw": 8, "muon": 4}  # fp32 moments of one weight: two, or one
+# Of one weight in a block: two fp32 moments, two of 8 bits, or one of fp32. Exactly: optim.memory.state_bytes.
+_STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 _COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+PROCESS_BYTES = 400_000_000  # of Python, torch and what else a run imports, before there is a model
 LOSS_CHUNK = 2**24  # how many logits exist at once in model.loss
 
 

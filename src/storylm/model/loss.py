@@ -6,18 +6,24 @@ so that one chunk's logits are all that ever exists. The idea is that of Liger K
 cross-entropy (Hsu et al. 2024).
 """
 
-# B batch, T tokens, N = B*T rows, C rows of one chunk, V vocabulary, D width
+# B batch, T tokens, N = B*T rows, C rows of one chunk, V vocabulary, P vocabulary with padding, D width
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from storylm.model import native
+from storylm.model.native.loss import add_to_, softmax_gradient_
 
 IGNORED = -100
-_CHUNK_ELEMENTS = 2**24  # logits of one chunk: 32 MB in bf16
+_CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**28}  # logits of one chunk: 32 MB in bf16; on a GPU enough to fill it
 _MIN_ROWS = 256
+_ALIGNMENT = 64  # rows and columns; matrix products over a vocabulary of 50,257 are up to a half slower than over 50,304
 
 
 def next_token_loss(
@@ -37,10 +43,9 @@ def token_nats(hidden_BTD: Tensor, head_weight_VD: Tensor, targets_BT: Tensor) -
     """The nats of each target, [B, T] in fp32; 0 where ignored. No gradient."""
     hidden_ND, targets_N = hidden_BTD.flatten(0, -2), targets_BT.flatten()
     weight_VD = head_weight_VD.to(_compute_dtype(hidden_ND))
-    nats = [
-        _nats(hidden_ND[rows].to(weight_VD.dtype) @ weight_VD.T, targets_N[rows])
-        for rows in _chunks(len(hidden_ND), len(weight_VD))
-    ]
+    rows = _rows_at_once(hidden_ND, weight_VD)
+    chunks = zip(hidden_ND.split(rows), targets_N.split(rows), strict=True)
+    nats = [_nats(hidden_CD.to(weight_VD.dtype) @ weight_VD.T, targets_C) for hidden_CD, targets_C in chunks]
     return torch.cat(nats).view_as(targets_BT)
 
 
@@ -49,54 +54,74 @@ class _NextTokenLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, head_weight_VD: Tensor, targets_N: Tensor, compiled: bool) -> Tensor:
-        need_gradient = any(ctx.needs_input_grad)
-        weight_VD = head_weight_VD.to(_compute_dtype(hidden_ND))
-        hidden_grad_ND = torch.empty_like(hidden_ND) if need_gradient else None
-        weight_grad_VD = torch.zeros_like(head_weight_VD) if need_gradient else None
-        softmax = _compiled_nats_and_gradient() if compiled else nats_and_gradient
+        vocabulary = len(head_weight_VD)
+        if not any(ctx.needs_input_grad):
+            return token_nats(hidden_ND, head_weight_VD, targets_N).sum()
+        weight_PD = F.pad(head_weight_VD.to(_compute_dtype(hidden_ND)), (0, 0, 0, -vocabulary % _ALIGNMENT))
+        hidden_grad_ND = torch.empty_like(hidden_ND)
+        weight_grad_PD = torch.empty_like(weight_PD, dtype=torch.float32)
+        softmax, add = _kernels(weight_PD, compiled)
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden_ND.device.type, enabled=False):  # precisions are explicit here
-            for rows in _chunks(len(hidden_ND), len(weight_VD)):
-                hidden_CD = hidden_ND[rows].to(weight_VD.dtype)
-                logits_CV = hidden_CD @ weight_VD.T
-                if hidden_grad_ND is None or weight_grad_VD is None:
-                    total += _nats(logits_CV, targets_N[rows]).sum()
-                    continue
-                nats, gradient_CV = softmax(logits_CV, targets_N[rows])
+            rows = _rows_at_once(hidden_ND, weight_PD)
+            # Made once: 32 fresh MB for each chunk costs the system more to hand out than the chunk to compute.
+            logits_CP = weight_PD.new_empty(rows, len(weight_PD))
+            more_PD = torch.empty_like(weight_PD)
+            for first in range(0, len(hidden_ND), rows):
+                chunk = slice(first, first + rows)
+                hidden_CD = hidden_ND[chunk].to(weight_PD.dtype)
+                chunk_logits_CP = torch.mm(hidden_CD, weight_PD.T, out=logits_CP[: len(hidden_CD)])
+                nats, gradient_CP = softmax(chunk_logits_CP, targets_N[chunk], vocabulary)
                 total += nats
-                hidden_grad_ND[rows] = gradient_CV @ weight_VD
-                weight_grad_VD += gradient_CV.T @ hidden_CD
-        ctx.save_for_backward(hidden_grad_ND, weight_grad_VD)
+                hidden_grad_ND[chunk] = gradient_CP @ weight_PD
+                add(weight_grad_PD, torch.mm(gradient_CP.T, hidden_CD, out=more_PD), first == 0)
+        ctx.gradients = hidden_grad_ND, weight_grad_PD[:vocabulary]
         return total
 
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        hidden_grad_ND, weight_grad_VD = ctx.saved_tensors
+        hidden_grad_ND, weight_grad_VD = ctx.gradients
+        del ctx.gradients  # scaled in place: they serve once
         (scale,) = output_gradients
-        return hidden_grad_ND * scale.to(hidden_grad_ND.dtype), weight_grad_VD * scale, None, None
+        return hidden_grad_ND.mul_(scale), weight_grad_VD.mul_(scale), None, None
 
 
-def nats_and_gradient(logits_CV: Tensor, targets_C: Tensor) -> tuple[Tensor, Tensor]:
-    """The nats of a chunk's targets, summed, and their gradient by the logits: softmax - one-hot."""
+def nats_and_gradient(logits_CP: Tensor, targets_C: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """The nats of a chunk's targets, summed, and their gradient by the logits: softmax - one-hot, 0 in the padding."""
     kept_C = targets_C != IGNORED
     index_C = targets_C.clamp(min=0)
-    logits = logits_CV.float()
-    normaliser_C = torch.logsumexp(logits, dim=-1)
-    chosen_C = logits.gather(-1, index_C[:, None]).squeeze(-1)
+    logits_CV = logits_CP[:, :vocabulary].float()
+    normaliser_C = torch.logsumexp(logits_CV, dim=-1)
+    chosen_C = logits_CV.gather(-1, index_C[:, None]).squeeze(-1)
     nats = ((normaliser_C - chosen_C) * kept_C).sum()
-    one_hot_CV = torch.arange(logits.shape[-1], device=logits.device) == index_C[:, None]
-    gradient_CV = (torch.exp(logits - normaliser_C[:, None]) - one_hot_CV.float()) * kept_C[:, None]
-    return nats, gradient_CV.to(logits_CV.dtype)
+    one_hot_CV = torch.arange(vocabulary, device=logits_CV.device) == index_C[:, None]
+    gradient_CV = (torch.exp(logits_CV - normaliser_C[:, None]) - one_hot_CV.float()) * kept_C[:, None]
+    return nats, F.pad(gradient_CV.to(logits_CP.dtype), (0, logits_CP.shape[1] - vocabulary))
+
+
+def _native_nats_and_gradient(logits_CP: Tensor, targets_C: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
+    return softmax_gradient_(logits_CP, targets_C, vocabulary).sum(), logits_CP
+
+
+def _add(sums: Tensor, more: Tensor, first: bool) -> None:
+    sums.copy_(more) if first else sums.add_(more)
+
+
+def _kernels(weight_PD: Tensor, compiled: bool) -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., None]]:
+    """What forms a chunk's gradient, and what adds up those of the weights."""
+    if native.available(weight_PD.device) and weight_PD.dtype in native.DTYPES:
+        return _native_nats_and_gradient, add_to_
+    return (_compiled_nats_and_gradient() if compiled else nats_and_gradient), _add
 
 
 @cache
-def _compiled_nats_and_gradient() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _compiled_nats_and_gradient() -> Callable[..., tuple[Tensor, Tensor]]:
     # One pass over the chunk for the normaliser and one for the gradient, instead of about eight.
     return torch.compile(nats_and_gradient, dynamic=False)
 
 
 def _nats(logits_CV: Tensor, targets_C: Tensor) -> Tensor:
-    return torch.nn.functional.cross_entropy(logits_CV.float(), targets_C, reduction="none", ignore_index=IGNORED)
+    return F.cross_entropy(logits_CV.float(), targets_C, reduction="none", ignore_index=IGNORED)
 
 
 def _compute_dtype(hidden_ND: Tensor) -> torch.dtype:
@@ -104,6 +129,8 @@ def _compute_dtype(hidden_ND: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
 
 
-def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
-    size = max(_MIN_ROWS, _CHUNK_ELEMENTS // vocabulary)
-    return (slice(start, start + size) for start in range(0, rows, size))
+def _rows_at_once(hidden_ND: Tensor, weight_VD: Tensor) -> int:
+    """As many as a chunk may have, or somewhat fewer so that all chunks are about as large."""
+    elements = _CHUNK_ELEMENTS.get(hidden_ND.device.type, _CHUNK_ELEMENTS["cpu"])
+    chunks = math.ceil(len(hidden_ND) / max(_MIN_ROWS, elements // len(weight_VD))) or 1
+    return max(1, math.ceil(len(hidden_ND) / chunks / _ALIGNMENT) * _ALIGNMENT)

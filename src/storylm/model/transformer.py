@@ -7,10 +7,15 @@ from torch import Tensor, nn
 
 from storylm.config.errors import UsageError
 from storylm.config.model import ModelConfig
-from storylm.model.attention import Attention, KeyValueCache, build_masks
+from storylm.model.attention import Attention, KeyValueCache, Sight, build_sights
+from storylm.model.dropout import draw_seeds, dropout
 from storylm.model.feedforward import FeedForward
 from storylm.model.norms import build_norm
 from storylm.model.positions import POSITIONS, Angles
+
+
+Seeds = tuple[Tensor | None, Tensor | None, Tensor | None]
+NO_SEEDS: Seeds = (None, None, None)
 
 
 class Block(nn.Module):
@@ -22,19 +27,21 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.ff_norm = build_norm(config.norm, config.width, config.norm_eps)
         self.ff = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
 
     def forward(
         self,
         x_BTD: Tensor,
         positions_BT: Tensor,
         angles: Angles | None,
-        mask_BTS: Tensor | None,
+        sight: Sight,
         cache: KeyValueCache | None = None,
+        seeds: Seeds = NO_SEEDS,
     ) -> Tensor:
-        h_BTD = self.attention(self.attention_norm(x_BTD), positions_BT, angles, mask_BTS, cache)
-        x_BTD = x_BTD + self.dropout(h_BTD)
-        return x_BTD + self.dropout(self.ff(self.ff_norm(x_BTD)))
+        rate = self.dropout if self.training else 0.0
+        h_BTD = self.attention(self.attention_norm(x_BTD), positions_BT, angles, sight, cache, seeds[0])
+        x_BTD = x_BTD + dropout(h_BTD, rate, seeds[1])
+        return x_BTD + dropout(self.ff(self.ff_norm(x_BTD)), rate, seeds[2])
 
 
 class Transformer(nn.Module):
@@ -50,7 +57,6 @@ class Transformer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = POSITIONS[config.positions](config)
-        self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = build_norm(config.norm, config.width, config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
@@ -84,11 +90,14 @@ class Transformer(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(length, device=tokens_BT.device)[None]
         keys_BS = None if cache is None else cache.key_positions(positions_BT)
-        masks = build_masks(self.config.windows, positions_BT, documents_BT, keys_BS)
+        sights = build_sights(self.config.windows, positions_BT, documents_BT, keys_BS, len(tokens_BT))
         angles = self.positions.angles(positions_BT)
-        x_BTD = self.dropout(self.positions.add(self.embedding(tokens_BT), positions_BT))
+        rate = self.config.dropout if self.training else 0.0
+        seed, *seeds = draw_seeds(rate, 1 + 3 * len(self.blocks), tokens_BT.device)
+        x_BTD = dropout(self.positions.add(self.embedding(tokens_BT), positions_BT), rate, seed)
         for layer, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, positions_BT, angles, masks[self.config.window(layer)], cache)
+            own_seeds = tuple(seeds[3 * layer : 3 * layer + 3])
+            x_BTD = block(x_BTD, positions_BT, angles, sights[self.config.window(layer)], cache, own_seeds)
         return self.norm(x_BTD)
 
     def forward(

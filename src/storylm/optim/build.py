@@ -1,4 +1,4 @@
-"""Optimizers by name. Each builder returns a list, since Muon leaves the tables and vectors to AdamW."""
+"""Optimizers by name. Each builder returns a list, since most leave some weights to a second optimizer."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from storylm.config.schema import OptimConfig
+from storylm.optim.eight_bit import AdamW8bit, block_size
 from storylm.optim.groups import parameter_groups
 
 
@@ -29,6 +30,19 @@ def _adamw(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
     return [_adamw_over(list(parameter_groups(model, config).values()), config)]
 
 
+def _adamw8bit(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
+    """8-bit AdamW for what it suits; vectors and small matrices keep their moments in fp32."""
+    large: list[dict] = []
+    small: list[dict] = []
+    for group in parameter_groups(model, config).values():
+        for groups, wanted in ((large, True), (small, False)):
+            parameters = [each for each in group["params"] if (block_size(each) is not None) == wanted]
+            if parameters:
+                groups.append(group | {"params": parameters})
+    optimizers: list[Optimizer] = [AdamW8bit(large, config.lr, config.betas, config.eps)] if large else []
+    return [*optimizers, _adamw_over(small, config)] if small else optimizers
+
+
 def _muon(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
     """Muon (Jordan 2024): momentum made orthogonal, for hidden matrices; AdamW for all else."""
     groups = parameter_groups(model, config)
@@ -46,4 +60,8 @@ def _adamw_over(groups: list[dict], config: OptimConfig) -> Optimizer:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-BUILDERS: dict[str, Callable[[nn.Module, OptimConfig], list[Optimizer]]] = {"adamw": _adamw, "muon": _muon}
+BUILDERS: dict[str, Callable[[nn.Module, OptimConfig], list[Optimizer]]] = {
+    "adamw": _adamw,
+    "adamw8bit": _adamw8bit,
+    "muon": _muon,
+}

@@ -1,6 +1,5 @@
 """What a person sees of a run: one live line in a terminal, a plain line now and then elsewhere."""
 
-import math
 from collections import deque
 from contextlib import suppress
 
@@ -8,10 +7,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from storylm.training.live_line import MOST_BARS, fitted, parts_of
 from storylm.training.records import EvaluationRecord, Observer, StepRecord
 
 PLAIN_SECONDS = 15.0  # between lines where output goes to a file or a pipe
-BARS = "▁▂▃▄▅▆▇█"
 
 
 class RunConsole(Console):
@@ -27,9 +26,9 @@ class RunConsole(Console):
 
 
 class ConsoleObserver(Observer):
-    """Writes to standard output.
+    """Writes to standard output, in a terminal a line of its width:
 
-    step 1,200/5,000 24% | loss 1.832 | validation 0.731 bpb | lr 9.8e-04 | 41.2k tokens/s | 3:12 left
+    step 1,200/5,000 24% · loss 1.832 █▅▄▃▃▂▂▁▂▁ · 41.2k tok/s · 31% peak · 1.2 GB · 3:12 left
     """
 
     def __init__(self, console: Console | None = None):
@@ -39,7 +38,7 @@ class ConsoleObserver(Observer):
         self._newest: StepRecord | None = None
         self._printed: StepRecord | None = None
         self._validation: float | None = None
-        self._losses: deque[float] = deque(maxlen=24)
+        self._losses: deque[float] = deque(maxlen=MOST_BARS)
 
     def after_step(self, record: StepRecord) -> None:
         """Renew the line."""
@@ -79,7 +78,7 @@ class ConsoleObserver(Observer):
 
     def _print_plain(self, record: StepRecord) -> None:
         self._printed = record
-        self.message(" | ".join(self._parts(record)))
+        self.message(" | ".join(self._parts(record).values()))
 
     def _show(self, line: Text) -> None:
         if self._live is None:
@@ -89,23 +88,11 @@ class ConsoleObserver(Observer):
         self._live.update(line, refresh=True)
 
     def _line(self, record: StepRecord) -> Text:
-        separator = " · " if self._unicode() else " | "
-        parts = self._parts(record)
-        if self._unicode():
-            parts[1] += f" {sparkline(list(self._losses))}"
-        return Text(separator.join(parts), no_wrap=True, overflow="ellipsis")
+        line = fitted(self._parts(record), list(self._losses), self.console.width, self._unicode())
+        return Text(line, no_wrap=True, overflow="ellipsis")
 
-    def _parts(self, record: StepRecord) -> list[str]:
-        of = "" if record.steps is None else f"/{record.steps:,}"
-        parts = [f"step {record.step:,}{of} {record.progress:.0%}", f"loss {record.loss:.3f}"]
-        if self._validation is not None:
-            parts.append(f"validation {self._validation:.3f} bpb")
-        parts += [f"lr {record.lr:.1e}", f"{_short(record.tokens_per_second)} tokens/s"]
-        if record.skipped:
-            parts.append(f"{record.skipped} skipped")
-        if (left := self._seconds_left(record)) is not None:
-            parts.append(f"{_clock(left)} left")
-        return parts
+    def _parts(self, record: StepRecord) -> dict[str, str]:
+        return parts_of(record, self._validation, self._seconds_left(record))
 
     def _seconds_left(self, record: StepRecord) -> float | None:
         """By the speed since the first record of this session: compiling and earlier machines do not count."""
@@ -119,28 +106,3 @@ class ConsoleObserver(Observer):
 
     def _unicode(self) -> bool:
         return self.console.encoding.startswith("utf")
-
-
-def sparkline(values: list[float]) -> str:
-    """Bars as high as the values, from the lowest to the highest of them.
-
-    >>> sparkline([8.0, 4.0, 2.0, 1.0])
-    '█▄▂▁'
-    """
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
-    scale = (len(BARS) - 1) / ((high - low) or 1.0)
-    return "".join(BARS[round((value - low) * scale)] for value in finite)
-
-
-def _short(number: float) -> str:
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

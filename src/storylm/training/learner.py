@@ -10,26 +10,39 @@ from storylm.config.schema import RunConfig
 from storylm.data.batches import IGNORED, Batch
 from storylm.model.loss import next_token_loss
 from storylm.model.transformer import Transformer
+from storylm.optim.average import WeightAverage
 from storylm.optim.build import build_optimizers, set_learning_rates
+from storylm.optim.update import clip_gradients, step_where
 from storylm.training.device import autocast
+from storylm.training.distributed import Ranks
+from storylm.training.parallel import wrap_model
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one step did. `nats` is a tensor on the device, so that reading it can wait."""
+    """What one step did, on all ranks together. The tensors are 0-dim, on the device: reading them waits for it."""
 
     nats: Tensor
     tokens: int
-    gradient_norm: float
-    applied: bool
+    gradient_norm: Tensor
+    applied: Tensor
 
 
 class Learner:
-    """A model with its optimizers. Weights are fp32; the forward pass computes in `precision`."""
+    """A model with its optimizers. Weights are fp32; the forward pass computes in `precision`.
 
-    def __init__(self, model: Transformer, config: RunConfig, precision: str, compiled: bool):
+    On several `ranks`, each learns from micro-batches of its own, as many as the others, and all make the same update.
+    """
+
+    def __init__(
+        self, model: Transformer, config: RunConfig, precision: str, compiled: bool, ranks: Ranks | None = None
+    ):
         self.model, self.config, self.precision, self.compiled = model, config, precision, compiled
+        self.ranks = ranks or Ranks()
+        self.wrapped = wrap_model(_Nats(model, compiled), model, config.train.parallel, self.ranks)
         self.optimizers = build_optimizers(model, config.optim)
+        if config.optim.ema is not None:
+            self.wrapped.average = WeightAverage(list(model.parameters()), config.optim.ema)
         # Gradients below fp16's range are lost unless the loss is scaled up first; bf16 has fp32's range.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         if compiled:
@@ -49,25 +62,44 @@ class Learner:
         """
         torch.manual_seed(seed)
         self.model.train()
-        tokens = max(1, sum(int((batch.targets_BT != IGNORED).sum()) for batch in batches))
-        nats = torch.stack([self._forward_backward(batch.to(self.model.device), tokens) for batch in batches]).sum()
+        (tokens,) = self.ranks.sum_up([sum(int((batch.targets_BT != IGNORED).sum()) for batch in batches)])
+        tokens = max(1, int(tokens))
+        nats = [
+            self._forward_backward(batch, tokens, number == len(batches)) for number, batch in enumerate(batches, 1)
+        ]
+        total = self.ranks.sum(torch.stack(nats).sum())
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        clip = self.config.optim.clip
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
-        applied = bool(torch.isfinite(norm) & torch.isfinite(nats))
-        if applied:
-            set_learning_rates(self.optimizers, factor)
-            for optimizer in self.optimizers:
-                self.scaler.step(optimizer)
+        norm = clip_gradients(self.model.parameters(), self.config.optim.clip)
+        applied = torch.isfinite(norm) & torch.isfinite(total)
+        set_learning_rates(self.optimizers, factor)
+        step_where(self.optimizers, applied)
+        if self.wrapped.average is not None:
+            self.wrapped.average.update(applied)
         self.scaler.update()  # after an overflow too: this is what lowers the scale
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        return Update(nats, tokens, float(norm), applied)
+        return Update(total, tokens, norm, applied)
 
-    def _forward_backward(self, batch: Batch, tokens_in_step: int) -> Tensor:
-        with autocast(self.model.device, self.precision):
-            hidden = self.model.hidden(batch.tokens_BT, batch.positions_BT, batch.documents_BT)
-            nats, _ = next_token_loss(hidden, self.model.head_weight, batch.targets_BT, self.compiled)
-        self.scaler.scale(nats / tokens_in_step).backward()
+    def _forward_backward(self, batch: Batch, tokens_in_step: int, last: bool) -> Tensor:
+        batch = batch.to(self.model.device)
+        with self.wrapped.accumulating(last):
+            with autocast(self.model.device, self.precision):
+                nats = self.wrapped(batch.tokens_BT, batch.targets_BT, batch.positions_BT, batch.documents_BT)
+            # Gradients are averaged over ranks: so that they add up, each one's loss counts `size` times.
+            self.scaler.scale(nats / (tokens_in_step / self.ranks.size)).backward()
         return nats.detach()
+
+
+class _Nats(nn.Module):
+    """What a step differentiates: from the tokens and targets of a micro-batch to the nats of all its targets."""
+
+    def __init__(self, model: Transformer, compiled: bool):
+        super().__init__()
+        self.model, self.compiled = model, compiled
+
+    def forward(
+        self, tokens_BT: Tensor, targets_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None
+    ) -> Tensor:
+        hidden_BTD = self.model.hidden(tokens_BT, positions_BT, documents_BT)
+        return next_token_loss(hidden_BTD, self.model.head_weight, targets_BT, self.compiled)[0]

@@ -17,7 +17,8 @@ class MetricsFile(Journal):
         {"kind": "step", "step": 10, "steps": 5000, "loss": 8.31, "lr": 0.0001, ...}
         {"kind": "evaluation", "step": 500, "nats_per_token": 2.13, "bits_per_byte": 0.87, "best": true, ...}
 
-    Timings apart (`seconds`, `tokens_per_second`), the lines of a resumed run are those of an uninterrupted one.
+    What the machine took for it apart (`seconds`, `tokens_per_second`, `share_of_peak`, `memory_bytes`), the lines
+    of a resumed run are those of an uninterrupted one.
     """
 
     def after_step(self, record: StepRecord) -> None:

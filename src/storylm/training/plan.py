@@ -1,176 +1,104 @@
-"""What a run will take, before it is begun: arithmetic from the settings, speed from a short probe."""
+"""What a run will take, before it is begun: arithmetic from the settings, the rest from a probe."""
 
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
-from storylm.config.errors import SetupError
-from storylm.config.files import expanded
 from storylm.config.schema import RunConfig
-from storylm.data.batches import Batch
-from storylm.data.prepared import read_manifest
-from storylm.model.count import checkpoint_bytes, flops_per_token, parameters, training_bytes
-from storylm.model.transformer import Transformer
-from storylm.training.device import pick_device, pick_precision, reuse_freed_memory
-from storylm.training.learner import Learner
+from storylm.model.count import PROCESS_BYTES, checkpoint_bytes, flops_per_token, parameters, training_bytes
+from storylm.training.corpus_size import epoch_tokens, tokens_per_row, validation_stories
+from storylm.training.device import pick_device, pick_precision, use_compile
+from storylm.training.probe import Probe, Watch, probe
 
-PROBE_SECONDS = 6.0
 CHECKPOINTS = 4  # last, previous, best, and the one being written
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes in bytes, times in seconds; None for what cannot be known without the stories or without a probe."""
+    """Sizes in bytes, times in seconds; None for what cannot be known without the stories or without a probe.
+
+    `memory_bytes` is the peak of the training process, measured by the probe, else estimated. `seconds` is all of
+    the run from its first step on: `compile_seconds`, the steps, and judging, telling and saving (`other_seconds`).
+    Where it is not known how many stories there are to judge, that is left out.
+    """
 
     name: str
     device: str
     precision: str
+    compiled: bool
     parameters: int
     flops_per_token: int
-    training_bytes: int
+    memory_bytes: int
+    memory_measured: bool
+    disk_bytes: int
     tokens_per_step: int
     tokens: int | None
     steps: int | None
-    disk_bytes: int
     tokens_per_second: float | None
+    share_of_peak: float | None
+    compile_seconds: float | None
+    seconds_per_step: float | None
+    other_seconds: float | None
+    validation_stories: int | None
     seconds: float | None
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """The size of a corpus's training split, cleaned."""
-
-    stories: int
-    bytes: int
-
-
-# The named corpora as cleaning leaves them. V1: of 2,119,719 stories about 1,798,254 stay; the same share is taken of
-# its bytes. V2 as published.
-CORPORA = {
-    "tinystories": Corpus(1_798_254, round(1.92e9 * 1_798_254 / 2_119_719)),
-    "tinystories-v2": Corpus(2_717_699, 2_230_000_000),
-}
-# Of our own BPE by its size, trained on 3 MB of TinyStories, measured on other stories of it.
-BPE_BYTES_PER_TOKEN = ((257, 1.0), (512, 2.40), (1024, 3.13), (2048, 3.61), (4096, 3.88), (10_000, 4.08))
-_STORY = CORPORA["tinystories"].bytes / CORPORA["tinystories"].stories  # bytes; stories of unknown corpora are like it
-
-
-def plan_run(config: RunConfig, probe: bool = True) -> Plan:
-    """The plan of a run on this machine. `probe` trains for some seconds on random tokens to measure the speed.
+def plan_run(config: RunConfig, measure: bool = True, watch: Watch | None = None) -> Plan:
+    """The plan of a run on this machine. `measure` rehearses it for about half a minute (`training.probe`).
 
     Downloads and prepares nothing: the tokens of an epoch are known of prepared folders and of TinyStories.
     """
-    train = config.train
+    train, model = config.train, config.model
     device = pick_device(train.device)
     precision = pick_precision(train.precision, device)
-    optimizer = config.optim.optimizer
+    measured = probe(config, watch) if measure else None
     tokens_per_step = round(train.batch_size * train.accumulation * tokens_per_row(config))
-    speed = probe_speed(config, device, precision) if probe else None
-    steps, tokens = _length(config, tokens_per_step, speed)
-    if train.minutes is not None:
-        seconds = train.minutes * 60
-    else:
-        seconds = None if tokens is None or speed is None else tokens / speed
+    step = None if measured is None else train.batch_size * train.accumulation / measured.rows * measured.step_seconds
+    steps, tokens = _length(config, tokens_per_step, measured, step)
+    other = None if measured is None or steps is None else _other_seconds(config, steps, measured)
+    seconds = 60 * train.minutes if train.minutes is not None else None
+    if measured is not None and step is not None and other is not None and steps is not None and seconds is None:
+        seconds = measured.compile_seconds + steps * step + other
+    flops = flops_per_token(model, round(tokens_per_row(config)))
+    speed = None if step is None else tokens_per_step / step
+    memory = None if measured is None else measured.memory_bytes
+    estimate = training_bytes(
+        model, train.batch_size, config.row_length, precision, config.optim.optimizer, device.type
+    ) + (PROCESS_BYTES if device.type != "cuda" else 0)
     return Plan(
         name=config.name,
         device=str(device),
         precision=precision,
-        parameters=parameters(config.model),
-        flops_per_token=flops_per_token(config.model, round(tokens_per_row(config))),
-        training_bytes=training_bytes(
-            config.model, train.batch_size, config.row_length, precision, optimizer, device.type
-        ),
+        compiled=use_compile(train, device),
+        parameters=parameters(model),
+        flops_per_token=flops,
+        memory_bytes=memory or estimate,
+        memory_measured=memory is not None,
+        disk_bytes=checkpoint_bytes(model, config.optim.optimizer) * (CHECKPOINTS + _kept(config, steps)),
         tokens_per_step=tokens_per_step,
         tokens=tokens,
         steps=steps,
-        disk_bytes=checkpoint_bytes(config.model, optimizer) * (CHECKPOINTS + _kept(config, steps)),
         tokens_per_second=speed,
+        share_of_peak=None if measured is None or speed is None else flops * speed / measured.matmul_flops,
+        compile_seconds=None if measured is None else measured.compile_seconds,
+        seconds_per_step=step,
+        other_seconds=other,
+        validation_stories=validation_stories(config),
         seconds=seconds,
     )
 
 
-def tokens_per_row(config: RunConfig) -> float:
-    """Tokens that a row teaches: all of it where packed, those of a story where padded."""
-    if config.data.layout == "packed":
-        return config.row_length
-    return min(config.row_length, _STORY / bytes_per_token(config) + 1)
-
-
-def bytes_per_token(config: RunConfig) -> float:
-    """How much English of TinyStories one token is worth, as measured for tokenizers of each kind and size."""
-    fixed = {"bytes": 1.0, "mistral": 3.75, "gpt2": 4.05}
-    if config.tokenizer in fixed:
-        return fixed[config.tokenizer]
-    sizes, worth = zip(*BPE_BYTES_PER_TOKEN, strict=True)
-    return float(np.interp(math.log(config.model.vocab_size), np.log(sizes), worth))
-
-
-def epoch_tokens(config: RunConfig) -> int | None:
-    """Tokens in a pass over the training stories, special ones included; None where that is not known yet."""
-    manifest = read_manifest(expanded(config.data.source))
-    if manifest is not None:
-        return manifest["splits"]["train"]["tokens"]
-    corpus = CORPORA.get(config.data.source)
-    if corpus is None:
-        return None
-    share = min(1.0, (config.data.max_stories or corpus.stories) / corpus.stories)
-    return round(share * (corpus.bytes / bytes_per_token(config) + corpus.stories))
-
-
-def probe_speed(config: RunConfig, device: torch.device, precision: str) -> float:
-    """Tokens a second of real, uncompiled updates on random tokens, in at most about fifteen seconds.
-
-    Rows of the run's own length; as many of its batch as a step of a second or two holds.
-    """
-    if device.type == "cpu":
-        torch.set_num_threads(config.train.threads or torch.get_num_threads())
-        reuse_freed_memory()
-    with _fitting(config):
-        model = Transformer(config.model).initialise(torch.Generator().manual_seed(0)).to(device)
-        learner = Learner(model, config, precision, compiled=False)
-        length = round(tokens_per_row(config))
-        _update_seconds(learner, 1, length)  # the first one also loads kernels and makes the optimizer's state
-        rows, began, limit = 1, time.perf_counter(), PROBE_SECONDS / 3
-        while rows < config.train.batch_size and min(_update_seconds(learner, rows, length) for _ in range(2)) < limit:
-            rows = min(2 * rows, config.train.batch_size)
-        times: list[float] = []
-        while len(times) < 3 or (time.perf_counter() - began < 2 * PROBE_SECONDS and len(times) < 20):
-            times.append(_update_seconds(learner, rows, length))
-    return rows * length / min(times)  # whatever else the machine does only ever makes a step slower
-
-
-def _update_seconds(learner: Learner, rows: int, length: int) -> float:
-    tokens_BT = torch.randint(learner.model.config.vocab_size, (rows, length + 1))
-    batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:])
-    began = time.perf_counter()
-    learner.update([batch], factor=0.01, seed=0)  # reads the gradient's norm, so the device is done when it returns
-    return time.perf_counter() - began
-
-
-@contextmanager
-def _fitting(config: RunConfig) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        batch = config.train.batch_size
-        raise SetupError(
-            f"train.batch_size={batch} does not fit this device's memory: set train.batch_size={max(1, batch // 2)} "
-            f"and train.accumulation={2 * config.train.accumulation} for the same steps"
-        ) from error
-
-
-def _length(config: RunConfig, tokens_per_step: int, speed: float | None) -> tuple[int | None, int | None]:
+def _length(
+    config: RunConfig, tokens_per_step: int, measured: Probe | None, step: float | None
+) -> tuple[int | None, int | None]:
     """Steps and tokens of the whole run."""
     train = config.train
     if train.minutes is not None:
-        if speed is None:
+        if measured is None or step is None:
             return None, None
-        steps = max(1, int(train.minutes * 60 * speed / tokens_per_step))
+        # What is done besides steps depends on how many there are, and the other way round: twice is enough.
+        left = 60 * train.minutes - measured.compile_seconds
+        steps = max(1, int(left / step))
+        steps = max(1, int((left - _other_seconds(config, steps, measured)) / step))
         return steps, steps * tokens_per_step
     if train.steps is not None:
         return train.steps, train.steps * tokens_per_step
@@ -179,6 +107,23 @@ def _length(config: RunConfig, tokens_per_step: int, speed: float | None) -> tup
         return None, None
     tokens = round(tokens * (train.epochs or 1.0))
     return max(1, math.ceil(tokens / tokens_per_step)), tokens
+
+
+def _other_seconds(config: RunConfig, steps: int, measured: Probe) -> float:
+    """Judging, telling and saving in a run of so many steps; every pass over validation is taken for the best yet."""
+    train = config.train
+    every = validation_stories(config)
+    judged = min(train.eval_stories or every or 0, every or train.eval_stories or 0)
+    passes = _times(train.eval_every, steps)
+    stories = passes * judged + (every if every is not None and judged < every else 0)  # all of them once, at the end
+    saves = max(_times(train.save_every, steps), passes)
+    tellings = 1 + (steps // train.sample_every if train.sample_every else 0)
+    return stories * measured.judging_seconds + tellings * measured.telling_seconds + saves * measured.saving_seconds
+
+
+def _times(every: int, steps: int) -> int:
+    """How often something happens that is done every so many steps (0: never) and at the end."""
+    return math.ceil(steps / every) if every else 1
 
 
 def _kept(config: RunConfig, steps: int | None) -> int:

@@ -18,6 +18,8 @@ class StepRecord:
     tokens_per_second: float
     seconds: float  # since the start of the run, interruptions left out
     skipped: int  # updates left out so far because they were not finite
+    share_of_peak: float | None = None  # of the arithmetic the devices can do; None where that is not known
+    memory_bytes: int | None = None  # the most that was in use on this rank's device so far
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.files import write_text
-from storylm.config.load import apply_overrides, to_yaml
+from storylm.config.load import apply_overrides, from_yaml, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
 from storylm.data.prepare import Prepared, prepare_cached
 from storylm.data.preparing.plan import OWN
-from storylm.evaluation.likelihood import Likelihood, evaluate
 from storylm.model.families import to_config_json
 from storylm.model.store import load, write_model_files
 from storylm.model.transformer import Transformer
@@ -22,30 +21,20 @@ from storylm.text.tokenizer import Tokenizer
 from storylm.training.checkpoint import Checkpoints
 from storylm.training.clock import Clock, MinuteClock, StepClock
 from storylm.training.device import pick_device, pick_precision, reuse_freed_memory, use_compile
+from storylm.training.distributed import Ranks, joined
 from storylm.training.learner import Learner
 from storylm.training.loop import train_loop
 from storylm.training.manifest import write_manifest
 from storylm.training.observers import Observer, Observers, build_observers
+from storylm.training.out_of_memory import OutOfMemoryError, memory_warning
+from storylm.training.parallel import check_parallel
+from storylm.training.result import RunResult, last_words, result_of
 from storylm.training.run_folder import check_run_folder, differences, saved_config, sole_writer, with_absolute_paths
 from storylm.training.session import Batches, Session
 from storylm.training.signals import StopSignal
+from storylm.training.state import shared_state
 
 LAYOUTS = {"packed": PackedBatches, "padded": PaddedBatches}
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended. `model` is the folder to load: the best by validation, else the last."""
-
-    folder: Path
-    model: Path
-    reason: str  # "finished", "no gain", "interrupted", "diverged"
-    steps: int
-    tokens: int
-    seconds: float
-    skipped: int
-    validation: Likelihood | None
-    exit_code: int = 0
 
 
 def train(config: RunConfig, out: str | Path | None = None) -> RunResult:
@@ -62,15 +51,31 @@ def train_run(
     config: RunConfig, out: Path | None = None, fresh: bool = False, observers: Sequence[Observer] | None = None
 ) -> RunResult:
     """`train`, for the command line: `fresh` deletes what stands in the folder; `observers` replace the usual ones."""
-    config = with_absolute_paths(config)
+    ranks = joined()
     folder = out or Path("runs") / config.name
-    check_run_folder(folder, config, fresh)
-    return _run(config, folder, fresh=fresh, observers=observers)
+    with ranks.one_voice():
+        with ranks.main_first():
+            config = with_absolute_paths(config)
+            if ranks.is_main:
+                check_run_folder(folder, config, fresh)
+        return _run(config, folder, ranks, fresh=fresh, observers=observers)
 
 
 def resume_run(folder: Path, overrides: Sequence[str] = ()) -> RunResult:
     """Go on with the run in `folder`; `overrides` (key=value) change its settings from here on."""
-    saved = saved_config(folder)
+    ranks = joined()
+    with ranks.one_voice():
+        text, extended = b"", False
+        with ranks.main_first():
+            if ranks.is_main:  # only there need the folder be
+                saved = saved_config(folder)
+                config = _resumed(saved, folder, overrides)
+                text, extended = to_yaml(config).encode(), config != saved
+        config = from_yaml(ranks.share(text).decode(), f"{folder}/config.yaml")
+        return _run(config, folder, ranks, extended=any(ranks.highest([extended])))
+
+
+def _resumed(saved: RunConfig | None, folder: Path, overrides: Sequence[str]) -> RunConfig:
     if saved is None:
         raise CheckpointError(f"{folder} holds no run (no config.yaml in it): nothing to go on with")
     config = with_absolute_paths(apply_overrides(saved, overrides))
@@ -78,39 +83,51 @@ def resume_run(folder: Path, overrides: Sequence[str] = ()) -> RunResult:
         raise UsageError(
             f"a run keeps its model ({differences(saved, config)}): leave the model as it is, or begin another run"
         )
-    return _run(config, folder, extended=config != saved)
+    return config
 
 
 def _run(
     config: RunConfig,
     folder: Path,
+    ranks: Ranks,
     fresh: bool = False,
     extended: bool = False,
     observers: Sequence[Observer] | None = None,
 ) -> RunResult:
-    # Whatever can be refused is refused before the folder is touched.
-    device = pick_device(config.train.device)
-    precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
-    to_config_json(config.model)
-    if config.tokenizer != OWN:
-        _check_vocabulary(config, Tokenizer.load(config.tokenizer))
-    prepared = prepare_cached(config)
-    tokenizer = prepared.tokenizer
-    _check_vocabulary(config, tokenizer)
+    with ranks.leaders_first():
+        # Whatever can be refused is refused before the folder is touched.
+        device = pick_device(ranks.device(config.train.device))
+        precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
+        check_parallel(config, precision, ranks)
+        to_config_json(config.model)
+        if config.tokenizer != OWN:
+            _check_vocabulary(config, Tokenizer.load(config.tokenizer))
+        prepared = prepare_cached(config)
+        tokenizer = prepared.tokenizer
+        _check_vocabulary(config, tokenizer)
+        batches = _build_batches(config, prepared)
+        batches.micro_batches(ranks.size)
     if device.type == "cpu":
         torch.set_num_threads(config.train.threads or torch.get_num_threads())
         reuse_freed_memory()
 
-    with sole_writer(folder, fresh), StopSignal() as stop:
-        model = new_model(config)
-        checkpoints = Checkpoints(folder / "checkpoints", lambda target: write_model_files(model, tokenizer, target))
-        found = checkpoints.latest()
-        if found is not None:
-            model.load_state_dict(load(found.folder)[0].state_dict())
-        batches = _build_batches(config, prepared)
+    with ExitStack() as stack:
+        checkpoints = Checkpoints(
+            folder / "checkpoints", lambda target: write_model_files(learner.wrapped.plain, tokenizer, target)
+        )
+        model, found = new_model(config), None
+        with ranks.main_first():
+            if ranks.is_main:
+                stack.enter_context(sole_writer(folder, fresh))
+                found = checkpoints.latest()
+                if found is not None:
+                    model.load_state_dict(load(found.folder)[0].state_dict())
+        stop = stack.enter_context(StopSignal(answers=ranks.is_main))
+        ranks.share_weights(model)
+        learner = Learner(model.to(device), config, precision, compiled, ranks)
         session = Session(
             config,
-            Learner(model.to(device), config, precision, compiled),
+            learner,
             tokenizer,
             batches,
             prepared.validation_stories(),
@@ -119,23 +136,30 @@ def _run(
             checkpoints,
             stop,
         )
-        if found is not None:
-            session.restore(found.state)
+        saved = shared_state(found.state if found else None, ranks)
+        if saved is not None:
+            session.restore(saved)
             # The same after a process that was extended and died before its first checkpoint.
             unfinished = isinstance(session.clock, StepClock) and session.clock.progress(session.state.step) < 1.0
             if extended or (session.state.ended == "finished" and unfinished):
                 session.state.ended = None
-        write_manifest(folder, prepared)
-        write_text(folder / "config.yaml", to_yaml(config))
-        if observers is None:
-            observers = build_observers(config, folder, session.state.step)
-        session.observers = Observers(observers)
+        with ranks.main_first():
+            if ranks.is_main:
+                write_manifest(folder, prepared)
+                write_text(folder / "config.yaml", to_yaml(config))
+                if observers is None:
+                    observers = build_observers(config, folder, session.state.step)
+                session.observers = Observers(observers)
+        if (warning := memory_warning(config, precision, device)) is not None:
+            session.observers.message(warning)
         try:
             reason = session.state.ended or train_loop(session)
+        except OutOfMemoryError as error:
+            raise error.in_run(folder) from None
         finally:
             session.observers.close()
-        result = _result(session, folder, reason)
-        session.observers.message(_last_words(session, result))
+        result = result_of(session, folder, reason)
+        session.observers.message(last_words(session, result))
         return result
 
 
@@ -173,43 +197,3 @@ def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
             f"the tokenizer {config.tokenizer!r} has {tokenizer.vocab_size:,} tokens but model.vocab_size="
             f"{config.model.vocab_size:,}: set model.vocab_size={enough}, or choose another tokenizer"
         )
-
-
-def _result(session: Session, folder: Path, reason: str) -> RunResult:
-    state, best = session.state, folder / "checkpoints" / "best"
-    model = best if best.exists() else folder / "checkpoints" / "last"
-    return RunResult(
-        folder=folder,
-        model=model,
-        reason=reason,
-        steps=state.step,
-        tokens=state.tokens,
-        seconds=state.seconds,
-        skipped=state.skipped,
-        validation=_judge(session, model) if state.ended and session.validation else None,
-        exit_code={"interrupted": session.stop.exit_code, "diverged": 1}.get(reason, 0),
-    )
-
-
-def _judge(session: Session, folder: Path) -> Likelihood:
-    """The figure to report: of the model in `folder`, on every validation story."""
-    best = session.state.best_pass
-    if best is not None and best["stories"] == len(session.validation):
-        return Likelihood(**best)
-    model, tokenizer = load(folder)
-    assert tokenizer is not None  # a checkpoint has one
-    return evaluate(model.to(session.learner.model.device), tokenizer, session.validation)
-
-
-def _last_words(session: Session, result: RunResult) -> str:
-    if result.reason == "interrupted":
-        return f"saved at step {result.steps:,}; go on with: storylm train --resume {result.folder}"
-    if result.reason == "diverged":
-        kept = f"the last good checkpoint is in {result.model}" if result.model.exists() else "nothing was saved yet"
-        return (
-            f"stopped at step {result.steps:,}: {session.state.bad_in_a_row} updates in a row were not finite "
-            f"({result.skipped} in all); {kept}. Try a lower optim.lr, a smaller optim.clip or train.precision=fp32"
-        )
-    judged = result.validation
-    figure = f"; {judged.bits_per_byte:.3f} bits per byte on {judged.stories:,} validation stories" if judged else ""
-    return f"{result.reason} at step {result.steps:,}{figure}; the model is in {result.model}"

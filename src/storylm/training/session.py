@@ -4,54 +4,45 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, fields
 
 import torch
 
 from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
-from storylm.evaluation.likelihood import Likelihood, evaluate
+from storylm.evaluation.likelihood import Likelihood
 from storylm.generation.engine import generate
+from storylm.model.count import flops_per_token
+from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 from storylm.training.checkpoint import Checkpoints, TrainerState, optimizer_tensors, restore_optimizers
 from storylm.training.clock import Clock, MinuteClock, StepClock
-from storylm.training.learner import Learner
+from storylm.training.judging import Stopped, judge, uncompiled
+from storylm.training.learner import Learner, Update
+from storylm.training.memory import peak_memory
 from storylm.training.observers import EvaluationRecord, Observers, StepRecord
+from storylm.training.out_of_memory import answered
+from storylm.training.peak import matmul_peak
+from storylm.training.raw_weights import raw_tensors, restore_raw
 from storylm.training.signals import StopSignal
+from storylm.training.standing import State
 from storylm.training.timer import Timer
 
 Batches = PackedBatches | PaddedBatches
+NEXT_RANK = 0x9E3779B1  # between the dropout seeds of two ranks; of a seed the CPU's generator takes 32 bits
+UNREAD = 100  # updates on a GPU whose numbers may wait, at most
 
 
-class Stopped(Exception):  # noqa: N818 (nothing went wrong)
-    """A pass over validation was given up because someone asked the run to stop."""
-
-
-@dataclass
-class State:
-    """The numbers of a run. Everything here is saved, so that a resumed run logs what it would have logged."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    bad_in_a_row: int = 0
-    without_gain: int = 0
-    factor: float = 0.0  # of the learning rates, in the last step
-    evaluated_at: int | None = None
-    looked_at: int | None = None  # the last step at which all that was due besides the update was done
-    best_pass: dict[str, Any] | None = None  # the `Likelihood` of the best pass over validation
-    ended: str | None = None  # "finished" or "no gain", once the run is over
-    window_nats: float = 0.0  # since the last line of metrics.jsonl
-    window_tokens: int = 0
-    window_norm: float = 0.0
+class NotFinite(Exception):  # noqa: N818 (a way for a run to end)
+    """Weights are no longer numbers: there is nothing to judge, tell or save."""
 
 
 class Session:
     """Model, data, clock and observers of one run. `state` is where it stands.
 
-    A long pass over validation raises `Stopped` once `stop.requested`: whoever stops a run has no minutes to wait.
+    `progress` and `evaluate` raise `Stopped` once anyone asked the run to stop; `evaluate`, `sample` and `save` raise
+    `NotFinite` where the weights are broken. On several ranks, each has a session: all of them go through the same
+    steps, and what is told and saved, rank 0 tells and saves.
     """
 
     def __init__(
@@ -67,9 +58,12 @@ class Session:
         stop: StopSignal,
     ):
         self.config, self.learner, self.tokenizer, self.batches = config, learner, tokenizer, batches
+        self.ranks = learner.ranks
         self.validation, self.clock, self.checkpoints, self.stop = validation, clock, checkpoints, stop
         self.observers = Observers([])
         self.state = State()
+        self._unread: list[Update] = []
+        self._save_by_time = False
         self._timer = Timer()
         self._tokens_per_story = validation_tokens / max(1, len(validation))
         # What the end of the run takes; as measured, once it has been.
@@ -78,28 +72,46 @@ class Session:
 
     # -- what the loop does --------------------------------------------------------------------------
 
+    def progress(self) -> float:
+        """The share of the run done, by rank 0's clock. Raises `Stopped` where any rank was asked to stop."""
+        progress, save, stop = 0.0, False, self.stop.exit_code if self.stop.requested else 0
+        if self.ranks.is_main:
+            minutes = self.config.train.save_minutes
+            progress = self.clock.progress(self.state.step)
+            save = minutes is not None and self._timer.since_save() >= 60 * minutes
+        progress, save, stop = self.ranks.highest([progress, save, stop])
+        self._save_by_time = bool(save)
+        if stop:
+            self.stop.request(int(stop))
+            raise Stopped
+        return progress
+
     def update(self, factor: float) -> None:
         """One optimizer step on the batches of this step."""
-        state, train = self.state, self.config.train
-        micro_batches = [self.batches.batch(state.step, micro) for micro in range(train.accumulation)]
-        update = self.learner.update(micro_batches, factor, seed=train.seed * 1_000_003 + state.step)
+        state, train, ranks = self.state, self.config.train, self.ranks
+        micro_batches = [
+            self.batches.batch(state.step, micro, ranks.rank, ranks.size)
+            for micro in range(self.batches.micro_batches(ranks.size))
+        ]
+        seed = train.seed * 1_000_003 + state.step + NEXT_RANK * ranks.rank
+        with answered(self.learner, self.config):
+            update = self.learner.update(micro_batches, factor, seed)
         state.factor = factor
         state.step += 1
         state.tokens += update.tokens
-        if update.applied:
-            state.bad_in_a_row = 0
-            state.window_nats += float(update.nats)
-            state.window_tokens += update.tokens
-            state.window_norm = update.gradient_norm
-        else:
-            state.skipped += 1
-            state.bad_in_a_row += 1
-        self._timer.step(update.tokens)
-        self.clock.observe(self._timer.seconds_per_step, self._seconds_at_the_end())
+        self._unread.append(update)
+        # Reading a number from a GPU waits until it has done all its work; meanwhile it gets no more.
+        if self.learner.model.device.type == "cpu" or len(self._unread) >= UNREAD or self._anything_due():
+            self._read()
+
+    @property
+    def diverged(self) -> bool:
+        """Whether too many steps in a row were not finite, as far as the numbers have been read."""
+        return self.state.bad_in_a_row >= self.config.train.max_bad_steps
 
     def log(self) -> None:
         """A line of metrics over the steps since the last one; the loss is NaN where all of them were skipped."""
-        state = self.state
+        state, speed = self.state, self._timer.tokens_per_second()
         self.observers.after_step(
             StepRecord(
                 step=state.step,
@@ -110,25 +122,24 @@ class Session:
                 gradient_norm=state.window_norm,
                 tokens=state.tokens,
                 epoch=self.batches.epoch(state.step),
-                tokens_per_second=self._timer.tokens_per_second(),
+                tokens_per_second=speed,
                 seconds=self._timer.elapsed(),
                 skipped=state.skipped,
+                share_of_peak=self._share_of_peak(speed),
+                memory_bytes=peak_memory(self.learner.model.device),
             )
         )
         state.window_nats, state.window_tokens = 0.0, 0
 
     def evaluate(self) -> bool:
-        """One pass over the validation stories, the same ones every time; whether it is the best so far.
-
-        In fp32 whatever the run's precision, so that the figure is the one that `storylm evaluate` finds.
-        """
+        """One pass over the validation stories, the same ones every time; whether it is the best so far."""
         stories = self.validation[: self.config.train.eval_stories]
         if not stories:
             return False
         state = self.state
         began = time.monotonic()
-        with self._timer.pause(), _uncompiled():
-            likelihood = evaluate(self.learner.model, self.tokenizer, stories, progress=self._heed_stop)
+        with self._timer.pause():
+            likelihood = judge(self._gathered(), self.tokenizer, stories, self.ranks, self.stop)
         self._seconds_per_story = (time.monotonic() - began) / len(stories)
         before = math.inf if state.best_pass is None else Likelihood(**state.best_pass).bits_per_byte
         best = likelihood.bits_per_byte < before  # never where it is not a number
@@ -152,38 +163,43 @@ class Session:
 
     def sample(self) -> None:
         """A story from each of the run's prompts, the same seed every time."""
-        with self._aside("sample"), _uncompiled():
-            stories = generate(
-                self.learner.model,
-                self.tokenizer,
-                self.config.train.sample_prompts,
-                max_new_tokens=min(200, self.config.model.context // 2),
-                temperature=0.8,
-                seed=self.config.train.seed,
-                truncate="left",
-            )
-        for story in stories:
-            self.observers.after_sample(self.state.step, story)
+        model = self._gathered()
+        with self._aside("sample"), self.ranks.main_first():
+            if not self.ranks.is_main:
+                return
+            with uncompiled():
+                stories = generate(
+                    model,
+                    self.tokenizer,
+                    self.config.train.sample_prompts,
+                    max_new_tokens=min(200, self.config.model.context // 2),
+                    temperature=0.8,
+                    seed=self.config.train.seed,
+                    truncate="left",
+                )
+            for story in stories:
+                self.observers.after_sample(self.state.step, story)
 
     def save_due(self) -> bool:
         """Whether the settings ask for a checkpoint now: every so many steps, or minutes, or to be kept."""
-        train = self.config.train
-        by_step = train.save_every > 0 and self.state.step % train.save_every == 0
-        by_time = train.save_minutes is not None and self._timer.since_save() >= 60 * train.save_minutes
-        return by_step or by_time or self._to_keep()
+        return is_due(self.config.train.save_every, self.state.step) or self._save_by_time or self._to_keep()
 
     def save(self, best: bool = False) -> None:
         """Write the checkpoint `last`, and `best` with it where asked."""
+        self._read()
         self.state.seconds = self._timer.elapsed()
         tensors, optimizers = optimizer_tensors(self.learner.optimizers, self.learner.model)
+        tensors |= raw_tensors(self.learner.model, self.learner.wrapped.average)
         values = {
             "state": asdict(self.state),
             "optimizers": optimizers,
             "scaler": self.learner.scaler.state_dict(),
         }
-        self.observers.before_checkpoint()
-        with self._aside("save"):
-            self.checkpoints.save(TrainerState(self.state.step, values, tensors), best=best, keep=self._to_keep())
+        self._gathered()  # what `checkpoints` writes
+        with self._aside("save"), self.ranks.main_first():
+            if self.ranks.is_main:
+                self.observers.before_checkpoint()
+                self.checkpoints.save(TrainerState(self.state.step, values, tensors), best=best, keep=self._to_keep())
         self._timer.saved()
 
     def look(self) -> None:
@@ -198,6 +214,7 @@ class Session:
 
     def finish(self, reason: str) -> None:
         """What is left to do when training is over: the last line, pass, samples and checkpoint."""
+        self._read()
         if self.state.window_tokens:
             self.log()
         best = self.state.evaluated_at != self.state.step and self.evaluate()
@@ -207,7 +224,10 @@ class Session:
 
     def restore(self, saved: TrainerState) -> None:
         """Go on from a checkpoint whose weights are loaded already."""
-        restore_optimizers(self.learner.optimizers, self.learner.model, saved.tensors, saved.values["optimizers"])
+        model, average = self.learner.model, self.learner.wrapped.average
+        restore_optimizers(
+            self.learner.optimizers, model, restore_raw(model, average, saved.tensors), saved.values["optimizers"]
+        )
         if saved.values["scaler"]:
             self.learner.scaler.load_state_dict(saved.values["scaler"])
         known = {field.name for field in fields(State)}
@@ -217,6 +237,43 @@ class Session:
             self.clock.before = self.state.seconds
 
     # ------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Count what the updates since the last reading did."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        numbers = torch.stack([torch.stack([one.nats, one.gradient_norm, one.applied]) for one in unread]).tolist()
+        for update, (nats, norm, applied) in zip(unread, numbers, strict=True):
+            if not self.diverged:
+                self.state.count(nats, update.tokens, norm, bool(applied))
+        self._timer.step(sum(update.tokens for update in unread), len(unread))
+        self.clock.observe(self._timer.seconds_per_step, self._seconds_at_the_end())
+
+    def _gathered(self) -> Transformer:
+        """The model as it is now, whole on every rank; `NotFinite` where it is of no use any more.
+
+        An update may be finite and what it leads to not: so this is asked of the weights, too, not of gradients only.
+        """
+        model = self.learner.wrapped.gather()
+        broken = not all(bool(weight.isfinite().all()) for weight in model.parameters())
+        if any(self.ranks.highest([broken])):
+            raise NotFinite
+        return model
+
+    def _anything_due(self) -> bool:
+        train = self.config.train
+        periods = (train.log_every, train.eval_every, train.sample_every)
+        return any(is_due(every, self.state.step) for every in periods) or self.save_due()
+
+    def _share_of_peak(self, tokens_per_second: float) -> float | None:
+        """Of the arithmetic that all devices together could do; only rank 0 needs to know."""
+        if not self.ranks.is_main:
+            return None
+        with self._timer.pause():  # the first time, it may have to be measured
+            peak = matmul_peak(self.learner.model.device, self.learner.precision)
+        tokens = round(self.batches.tokens_per_epoch / self.batches.rows_per_epoch)
+        return flops_per_token(self.config.model, tokens) * tokens_per_second / (peak * self.ranks.size)
 
     def _to_keep(self) -> bool:
         train, step = self.config.train, self.state.step
@@ -237,10 +294,6 @@ class Session:
             per_story = self._timer.seconds_per_step / tokens_per_step * self._tokens_per_story
         return sum(self._seconds_of.values()) + judged * per_story
 
-    def _heed_stop(self, stories: int, tokens: int) -> None:
-        if self.stop.requested:
-            raise Stopped
-
     @contextmanager
     def _aside(self, what: str) -> Iterator[None]:
         """Time that is not training's; how much is noted for the end of the run."""
@@ -253,8 +306,3 @@ class Session:
 def is_due(every: int, step: int) -> bool:
     """Whether something that happens `every` so many steps (0: never) happens after this one."""
     return every > 0 and step % every == 0
-
-
-def _uncompiled() -> Any:
-    """Compiled blocks would compile anew for every length of story; judging and telling run them as they are."""
-    return torch.compiler.set_stance("force_eager")

@@ -20,7 +20,8 @@ class StopSignal:
     parent process had set to be ignored, as a shell does with Ctrl-C for what it runs in the background, stays so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answers: bool = True) -> None:
+        self.answers = answers  # Ctrl-C, with a line on stderr
         self.requested = False
         self.exit_code = 0  # 128 + the signal's number, as shells have it: 130 for SIGINT, 143 for SIGTERM
         self._before: dict[int, Any] = {}
@@ -38,12 +39,16 @@ class StopSignal:
             # None is a handler that was not installed from Python and cannot be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
+    def request(self, exit_code: int) -> None:
+        """As a signal does: the first one decides the exit code."""
+        if not self.requested:
+            self.requested, self.exit_code = True, exit_code
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.requested:
-            self.requested, self.exit_code = True, 128 + number
-        if number == signal.SIGINT:
+        self.request(128 + number)
+        if number == signal.SIGINT and self.answers:
             # Not print: the signal may have come in the middle of one.
             with suppress(OSError):
                 os.write(2, b"\nstopping after this step and saving; Ctrl-C again stops at once\n")

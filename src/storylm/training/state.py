@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from storylm.config.errors import CheckpointError
+from storylm.training.distributed import Ranks
+from storylm.training.parallel import gathered, sharded_like
 
 TENSORS, VALUES = "trainer_state.safetensors", "trainer_state.json"
 
@@ -40,10 +42,20 @@ class TrainerState:
             raise CheckpointError(f"the trainer state in {folder} cannot be read: {error}") from error
 
 
+def shared_state(state: TrainerState | None, ranks: Ranks) -> TrainerState | None:
+    """Rank 0's `state` on every rank: the others may see no disk that it is on."""
+    if ranks.size == 1:
+        return state
+    values = json.loads(ranks.share(json.dumps(state and {"step": state.step, "values": state.values}).encode()))
+    tensors = ranks.share(save(state.tensors) if state else None)
+    return state if state or values is None else TrainerState(**values, tensors=load(tensors))
+
+
 def optimizer_tensors(optimizers: Sequence[Optimizer], model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state of `optimizers` as tensors (views, not copies) and JSON, both keyed by parameter name.
 
-    Names, not positions, so that a checkpoint survives a new order of layers or parameter groups.
+    Names, not positions, so that a checkpoint survives a new order of layers or parameter groups. Of state that is
+    sharded over ranks it is the whole, on every rank; all of them have to ask for it together.
     Hyperparameters are not state: they come from the configuration and the schedule.
 
     >>> tensors, values = optimizer_tensors([optimizer], model)                     # doctest: +SKIP
@@ -59,7 +71,7 @@ def optimizer_tensors(optimizers: Sequence[Optimizer], model: nn.Module) -> tupl
         kinds[name] = type(optimizer).__name__
         for key, value in state.items():
             if isinstance(value, Tensor):
-                tensors[f"{name}/{key}"] = value.detach()
+                tensors[f"{name}/{key}"] = gathered(value.detach())
             elif isinstance(value, int | float):
                 numbers.setdefault(name, {})[key] = value
             else:
@@ -98,7 +110,10 @@ def restore_optimizers(
         if lacking:
             raise CheckpointError(f"the checkpoint lacks optimizer state for {_some(lacking)}: it is damaged")
         parameter, optimizer = parameters[name]
-        _check(name, state, parameter, values["kinds"][name], type(optimizer).__name__)
+        _check(name, state, parameter, values["kinds"][name], optimizer)
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.ndim:
+                state[key] = sharded_like(value, parameter)
     for optimizer in optimizers:
         _load(optimizer, {id(parameters[name][0]): state for name, state in states.items()})
 
@@ -113,16 +128,18 @@ def _load(optimizer: Optimizer, states: dict[int, dict[str, Any]]) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
 
 
-def _check(name: str, state: Mapping[str, Any], parameter: Tensor, saved_kind: str, kind: str) -> None:
+def _check(name: str, state: Mapping[str, Any], parameter: Tensor, saved_kind: str, optimizer: Optimizer) -> None:
+    kind = type(optimizer).__name__
     if saved_kind != kind:
         raise CheckpointError(
             f"{name!r} was trained by {saved_kind} in the checkpoint, by {kind} here: set optim.optimizer back"
         )
+    # Most keep state in the shape of the weights; one that does not says so.
+    shape_of = getattr(optimizer, "state_shape", lambda key, parameter: parameter.shape)
     for key, value in state.items():
-        if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+        if isinstance(value, Tensor) and value.ndim and value.shape != (expected := shape_of(key, parameter)):
             raise CheckpointError(
-                f"the checkpoint is of another model: {name}/{key} is {list(value.shape)} there, "
-                f"{list(parameter.shape)} here"
+                f"the checkpoint is of another model: {name}/{key} is {list(value.shape)} there, {list(expected)} here"
             )
 
 

@@ -10,7 +10,7 @@ class Timer:
     """Times steps and the whole run. Judging, telling and saving are `pause`s: no part of the step they fall into.
 
     `before` are the seconds that the run had used when it was interrupted. `seconds_per_step` is the median
-    of the last steps; 0 until two are done, as the first one compiles.
+    of the last calls of `step`; 0 until two are done, as the first one compiles.
     """
 
     def __init__(self) -> None:
@@ -18,17 +18,17 @@ class Timer:
         self.seconds_per_step = 0.0
         self._started = self._saved = self._stepped = time.monotonic()
         self._recent: deque[float] = deque(maxlen=16)
-        self._steps, self._seconds, self._tokens = 0, 0.0, 0
+        self._calls, self._seconds, self._tokens = 0, 0.0, 0
 
-    def step(self, tokens: int) -> None:
-        """A step on so many tokens is done."""
+    def step(self, tokens: int, steps: int = 1) -> None:
+        """Some steps, on so many tokens in all, are done since the last call."""
         now = time.monotonic()
         seconds, self._stepped = now - self._stepped, now
         self._seconds += seconds
         self._tokens += tokens
-        self._steps += 1
-        if self._steps > 1:
-            self._recent.append(seconds)
+        self._calls += 1
+        if self._calls > 1:
+            self._recent.append(seconds / steps)
             self.seconds_per_step = sorted(self._recent)[len(self._recent) // 2]
 
     def tokens_per_second(self) -> float:

@@ -3,7 +3,8 @@
 import json
 import math
 import secrets
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class Tracker(Observer):
             "tokens": record.tokens,
             "epoch": record.epoch,
             "skipped": record.skipped,
+            "share_of_peak": record.share_of_peak,
+            "memory_bytes": record.memory_bytes,
         }
         self._log(_named("train", numbers), record.step)
 
@@ -55,11 +58,13 @@ def open_trackers(config: RunConfig, folder: Path, first_step: int) -> list[Obse
 
     Raises `SetupError` where a package is missing: at the start, not when there is something to log.
     """
-    return [opener(config, folder, first_step) for name, opener in OPENERS.items() if getattr(config.track, name)]
+    asked = [name for name in OPENERS if getattr(config.track, name)]
+    for name in asked:  # all of them before the first one leaves anything in the folder
+        _package(name)
+    return [OPENERS[name](config, folder, first_step) for name in asked]
 
 
 def _tensorboard(config: RunConfig, folder: Path, first_step: int) -> Tracker:
-    _package("tensorboard", "track.tensorboard")
     # What an interrupted run logged after the step that this one goes on from is to be hidden.
     writer = import_module("torch.utils.tensorboard").SummaryWriter(
         str(folder / "tensorboard"), purge_step=first_step + 1
@@ -74,7 +79,7 @@ def _tensorboard(config: RunConfig, folder: Path, first_step: int) -> Tracker:
 
 
 def _wandb(config: RunConfig, folder: Path, first_step: int) -> Tracker:
-    wandb = _package("wandb", "track.wandb")
+    wandb = _package("wandb")
     options: dict[str, Any] = {
         "project": config.track.wandb,
         "name": folder.name,
@@ -92,7 +97,7 @@ def _wandb(config: RunConfig, folder: Path, first_step: int) -> Tracker:
 
 
 def _trackio(config: RunConfig, folder: Path, first_step: int) -> Tracker:
-    trackio = _package("trackio", "track.trackio")
+    trackio = _package("trackio")
     trackio.init(
         project=config.track.trackio,
         name=f"{folder.name}-{_run_id(folder)}",
@@ -110,23 +115,36 @@ OPENERS: dict[str, Callable[[RunConfig, Path, int], Tracker]] = {
 }
 
 
-def _package(name: str, setting: str) -> Any:
+def _package(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise SetupError(f"{setting} needs the package {name}: pip install 'storylm[track]'") from error
+        raise SetupError(f"track.{name} needs the package {name}: pip install 'storylm[track]'") from error
 
 
 def _run_id(folder: Path) -> str:
-    """What this run is called elsewhere: made up once, kept in the run folder, so that resuming finds it again."""
+    """What this run is called elsewhere: made up once, kept in the run folder, so that resuming finds it again.
+
+    Where the file is damaged the run gets another name, with a warning: no reason not to train.
+    """
     path = folder / "tracking.json"
-    if not path.exists():
-        write_text(path, json.dumps({"id": secrets.token_hex(4)}) + "\n")
-    return json.loads(path.read_text(encoding="utf-8"))["id"]
+    if path.exists():
+        try:
+            run_id = json.loads(path.read_text(encoding="utf-8"))["id"]
+            if isinstance(run_id, str) and run_id:
+                return run_id
+            problem = f"its id is {run_id!r}"
+        except (ValueError, KeyError, TypeError) as error:
+            problem = repr(error)
+        warnings.warn(f"{path} is damaged ({problem}): the trackers show this run as a new one", stacklevel=2)
+    run_id = secrets.token_hex(4)
+    write_text(path, json.dumps({"id": run_id}) + "\n")
+    return run_id
 
 
-def _named(prefix: str, numbers: Numbers) -> Numbers:
-    return {f"{prefix}/{name}": value for name, value in numbers.items() if math.isfinite(value)}
+def _named(prefix: str, numbers: Mapping[str, float | None]) -> Numbers:
+    known = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+    return {f"{prefix}/{name}": value for name, value in known.items()}
 
 
 def _nothing() -> None:

@@ -14,6 +14,7 @@ from storylm.data.prepared import SPLITS, file_entry
 from storylm.data.preparing.choosing import KEPT, VALIDATION
 from storylm.data.preparing.pool import tally
 from storylm.data.preparing.reading import PartRead
+from storylm.data.preparing.tasks import is_done, read_record, write_record
 from storylm.data.shards import SUFFIX, write_shard
 from storylm.text.tokenizer import Tokenizer
 
@@ -22,7 +23,11 @@ STORIES_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class EncodeTask:
-    """One chunk: its shards are `out`/train/`name`.tokens and `out`/validation/`name`.tokens."""
+    """A chunk to tokenize: its shards are `out`/train/`name`.tokens and `out`/validation/`name`.tokens.
+
+    Its result: `shards`, of each split that got stories the shard's stories, tokens and bytes of text; `files`, the
+    entries of all files for the manifest; `reports`, what stage 2 did to each split.
+    """
 
     part: PartRead
     chunk: int
@@ -32,22 +37,20 @@ class EncodeTask:
     tokenizer: Path
     fingerprint: str
 
+    @property
+    def record(self) -> Path:
+        return self.work / f"{self.name}.json"
 
-def encode_chunk(task: EncodeTask) -> dict[str, Any]:
-    """Tokenize a chunk, unless that is done. What became of it:
+    def run(self) -> None:
+        if is_done(self.record, self.out):
+            tally().add(text_bytes=self.part.chunks[self.chunk][1])
+        else:
+            write_record(self.record, _encode(self))
 
-    `shards`: of each split that got stories the shard's stories, tokens, bytes of text, and entry for the manifest;
-    `reports`: what stage 2 did to each split.
-    """
-    done = task.work / f"{task.name}.json"
-    if done.is_file():
-        content = json.loads(done.read_text(encoding="utf-8"))
-        if all(_is_there(task.out / name, entry["file"]) for name, entry in content["shards"].items()):
-            tally().add(text_bytes=task.part.chunks[task.chunk][1])
-            return content
-    content = _encode(task)
-    write_text(done, json.dumps(content))
-    return content
+    def result(self) -> dict[str, Any]:
+        content = read_record(self.record)
+        assert content is not None, f"{self.record} was just written"
+        return content
 
 
 def chunk_verdicts(part: PartRead, chunk: int) -> np.ndarray:
@@ -73,9 +76,13 @@ def _encode(task: EncodeTask) -> dict[str, Any]:
     for split, stories in kept.items():
         if stories:
             shards[f"{split}/{task.name}{SUFFIX}"] = _write(task, split, stories)
-    lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept["validation"]]
-    write_text(task.work / f"{task.name}.jsonl", "".join(lines))
-    return {"shards": shards, "reports": {split: report.to_json() for split, report in reports.items()}}
+    text = task.work / f"{task.name}.jsonl"
+    write_text(text, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept["validation"]))
+    return {
+        "shards": shards,
+        "reports": {split: report.to_json() for split, report in reports.items()},
+        "files": {name: file_entry(task.out / name) for name in (*shards, text.relative_to(task.out).as_posix())},
+    }
 
 
 def _write(task: EncodeTask, split: str, stories: list[str]) -> dict[str, Any]:
@@ -90,16 +97,15 @@ def _write(task: EncodeTask, split: str, stories: list[str]) -> dict[str, Any]:
         size += text_bytes
         tokens = sum(len(stream) for stream in streams[first:])
         tally().add(stories=len(texts), text_bytes=text_bytes, tokens=tokens)
-    path = task.out / split / f"{task.name}{SUFFIX}"
     header = write_shard(
-        path,
+        task.out / split / f"{task.name}{SUFFIX}",
         streams,
         vocab_size=tokenizer.vocab_size,
         start_id=tokenizer.start_id,
         end_id=tokenizer.end_id,
         tokenizer=tokenizer.fingerprint,
     )
-    return {"stories": header.stories, "tokens": header.tokens, "bytes": size, "file": file_entry(path)}
+    return {"stories": header.stories, "tokens": header.tokens, "bytes": size}
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +113,3 @@ def _load(folder: Path, fingerprint: str) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
     assert tokenizer.fingerprint == fingerprint, "a saved tokenizer is the same when loaded"
     return tokenizer
-
-
-def _is_there(path: Path, entry: dict[str, Any]) -> bool:
-    return path.is_file() and path.stat().st_size == entry["size"]

@@ -10,7 +10,7 @@ from storylm.config.schema import CleaningConfig
 from storylm.data.sources import Part, Source, open_source
 from storylm.text.tokenizer import Tokenizer
 
-FORMAT = 1  # raise it when cleaning, choosing or encoding come to give something else
+FORMAT = 2  # raise it when cleaning, choosing or encoding come to give something else
 OWN = "bpe"  # the tokenizer that is trained on the corpus
 
 

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from storylm.config.errors import SetupError
+from storylm.data.preparing.tasks import Result, Task, Tell, carry_out
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+Item = TypeVar("Item")
 WATCH_SECONDS = 0.5
+SMALL_BYTES = 32 * 2**20  # of text to read and clean: for fewer, starting processes takes longer than it saves
 _here = threading.local()  # the tally that tasks of this thread, or of this process, add to
 
 
@@ -64,11 +67,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class Pool:
+    """`workers` processes of this machine (None: one for each core, or none but this one for little work)."""
+
+    workers: int | None = None
+
+    def run(self, tasks: Sequence[Task[Result]], size: int, work: Path, tell: Tell) -> Iterator[Result]:
+        """As `tasks.Executor` says."""
+        return run(carry_out, tasks, self.workers or (cores() if size > SMALL_BYTES else 1), tell)
+
+
 def run(
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
+    function: Callable[[Item], Result],
+    tasks: Sequence[Item],
     workers: int,
-    watch: Callable[[Tally, list[int]], None] = lambda tally, finished: None,
+    watch: Tell = lambda tally, finished: None,
 ) -> Iterator[Result]:
     """`map(function, tasks)` by `workers` processes; by a thread of this one where `workers` is 1.
 
@@ -98,11 +112,11 @@ def run(
 
 def _results(
     executor: Executor,
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
+    function: Callable[[Item], Result],
+    tasks: Sequence[Item],
     tick: Callable[[list[int]], None],
 ) -> Iterator[Result]:
-    with _main_hidden():
+    with main_hidden():
         futures: list[Future[Result]] = [executor.submit(function, task) for task in tasks]
     for future in futures:
         while not future.done():
@@ -128,7 +142,7 @@ def _begin_process(counts: Tally) -> None:
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
+def main_hidden() -> Iterator[None]:
     """So that new processes do not run the caller's script again, which need not have `if __name__ == "__main__"`.
 
     They need nothing of it: tasks and functions are storylm's own.

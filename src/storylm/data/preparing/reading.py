@@ -2,7 +2,7 @@
 
 The folder of a part, written whole or not at all, so that an interrupted preparation goes on with the next part:
 
-    part.json           the cleaning report so far; stories and bytes of each chunk
+    part.json           its record: the cleaning report so far; stories and bytes of each chunk; SHA-256 of the files
     0.zst, 1.zst, ...   chunks: stories as lines of JSON strings
     marks               the stories' fingerprints end to end, for stage 2
 """
@@ -19,23 +19,13 @@ from storylm.config.schema import CleaningConfig
 from storylm.data.cleaning import clean_record
 from storylm.data.cleaning_report import CleaningReport
 from storylm.data.duplicates import fingerprint
+from storylm.data.prepared import file_entry
 from storylm.data.preparing.pool import tally
+from storylm.data.preparing.tasks import is_done, read_record, write_record
 from storylm.data.sources import Part
 from storylm.data.streams import zstd
 
 TALLY_STORIES = 200
-
-
-@dataclass(frozen=True)
-class ReadTask:
-    """What one process reads: at most `limit` records of `part`, into chunks of about `chunk_bytes`."""
-
-    part: Part
-    folder: Path
-    split: str
-    cleaning: CleaningConfig
-    chunk_bytes: int
-    limit: int | None = None
 
 
 @dataclass
@@ -58,14 +48,31 @@ class PartRead:
                 yield json.loads(line)
 
 
-def read_part(task: ReadTask) -> PartRead:
-    """Read and clean a part into its folder, unless that is done."""
-    if not (task.folder / "part.json").is_file():
-        with atomic_folder(task.folder) as folder:
-            _write_part(task, folder)
-    content = json.loads((task.folder / "part.json").read_text(encoding="utf-8"))
-    chunks = [(stories, size) for stories, size in content["chunks"]]
-    return PartRead(task.folder, task.split, CleaningReport.from_json(content["report"]), chunks)
+@dataclass(frozen=True)
+class ReadTask:
+    """At most `limit` records of `part`, read and cleaned into chunks of about `chunk_bytes` in `folder`."""
+
+    part: Part
+    folder: Path
+    split: str
+    cleaning: CleaningConfig
+    chunk_bytes: int
+    limit: int | None = None
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "part.json"
+
+    def run(self) -> None:
+        if not is_done(self.record, self.folder):
+            with atomic_folder(self.folder) as folder:
+                _write_part(self, folder)
+
+    def result(self) -> PartRead:
+        content = read_record(self.record)
+        assert content is not None, f"{self.record} was just written"
+        chunks = [(stories, size) for stories, size in content["chunks"]]
+        return PartRead(self.folder, self.split, CleaningReport.from_json(content["report"]), chunks)
 
 
 def _write_part(task: ReadTask, folder: Path) -> None:
@@ -95,5 +102,5 @@ def _write_part(task: ReadTask, folder: Path) -> None:
     if file is not None:
         file.close()
     tally().add(stories=since[0], text_bytes=since[1])
-    content = {"report": report.to_json(), "chunks": chunks}
-    (folder / "part.json").write_text(json.dumps(content), encoding="utf-8")
+    files = {path.name: file_entry(path) for path in sorted(folder.iterdir())}
+    write_record(folder / task.record.name, {"report": report.to_json(), "chunks": chunks, "files": files})

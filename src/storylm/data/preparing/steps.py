@@ -24,11 +24,12 @@ from storylm.data.prepared import (
     write_manifest,
 )
 from storylm.data.preparing.choosing import choose
-from storylm.data.preparing.encoding import EncodeTask, encode_chunk
+from storylm.data.preparing.encoding import EncodeTask
 from storylm.data.preparing.plan import Plan
-from storylm.data.preparing.pool import Tally, cores, run
+from storylm.data.preparing.pool import SMALL_BYTES, Pool, Tally
 from storylm.data.preparing.progress import Stage, Watch
-from storylm.data.preparing.reading import PartRead, ReadTask, read_part
+from storylm.data.preparing.reading import PartRead, ReadTask
+from storylm.data.preparing.tasks import Executor
 from storylm.data.preparing.tokenizer import refuse_empty, saved_tokenizer
 from storylm.text.tokenizer import Tokenizer
 
@@ -36,11 +37,11 @@ WORK = ".work"  # what is done so far; gone once all is
 KEY = Path(WORK) / "key"  # of the plan
 OWN_NAMES = {LOCK, WORK, MANIFEST, CLEANING, TOKENIZER, VALIDATION_TEXT, *SPLITS}
 CHUNK_BYTES = 8 * 2**20  # of text: what becomes one shard
-SMALL_BYTES = 32 * 2**20  # fewer are not worth starting processes for
+ENCODING_SPEED = 8  # times that of reading and cleaning, about: so fewer processes pay
 
 
-def carry_out(plan: Plan, out: Path, workers: int | None, watch: Watch | None) -> Prepared:
-    """Prepare what `plan` says in `out`; if that is done, open it."""
+def carry_out(plan: Plan, out: Path, executor: Executor, watch: Watch | None) -> Prepared:
+    """Prepare what `plan` says in `out`; if that is done, open it. `executor` has stages 1 and 3 done."""
     manifest = read_manifest(out)
     if manifest is not None and manifest.get("key") == plan.key:
         return Prepared.load(out)
@@ -50,13 +51,14 @@ def carry_out(plan: Plan, out: Path, workers: int | None, watch: Watch | None) -
         )
     try:
         _begin(plan, out)
-        parts = _read(plan, out / WORK / "parts", workers, watch)
+        work = (out / WORK).absolute()
+        parts = _read(plan, work, executor, watch)
         stage = Stage("finding duplicates", watch)
-        choose(parts, plan.cleaning, plan.held_out, stage.tell)
+        choose(parts, plan.cleaning, plan.held_out, work / "chosen.json", stage.tell)
         for split in SPLITS[: 1 if plan.held_out else 2]:
             refuse_empty(plan, parts, split)
-        tokenizer = saved_tokenizer(plan, parts, out, watch)
-        chunks = _encode(parts, tokenizer, out, workers, watch)
+        tokenizer = saved_tokenizer(plan, parts, out, work / "tokenizer.json", watch)
+        chunks = _encode(parts, tokenizer, out.absolute(), executor, watch)
         _finish(plan, parts, chunks, tokenizer, out)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -107,10 +109,10 @@ def _begin(plan: Plan, out: Path) -> None:
 # -- stage 1 ---------------------------------------------------------------------------------------------
 
 
-def _read(plan: Plan, work: Path, workers: int | None, watch: Watch | None) -> list[PartRead]:
+def _read(plan: Plan, work: Path, executor: Executor, watch: Watch | None) -> list[PartRead]:
     parts = plan.parts()
     tasks = [
-        ReadTask(part, work / f"{number:05}", split, plan.cleaning, CHUNK_BYTES)
+        ReadTask(part, work / "parts" / f"{number:05}", split, plan.cleaning, CHUNK_BYTES)
         for number, (split, part) in enumerate(parts)
     ]
     sizes = [part.size or SMALL_BYTES // 8 for _, part in parts]
@@ -121,40 +123,39 @@ def _read(plan: Plan, work: Path, workers: int | None, watch: Watch | None) -> l
 
     limit = plan.max_stories
     if limit is None:
-        return list(run(read_part, tasks, _workers(workers, sum(sizes)), tell))
+        return list(executor.run(tasks, sum(sizes), work, tell))
     # So many records and no more: how many a part may give is known only once those before it are read.
-    read = list(run(read_part, [task for task in tasks if task.split == "validation"], workers or 1))
-    for task in tasks[len(read) :]:
-        if limit:
+    read: list[PartRead] = []
+    for task in tasks:
+        if task.split == "train":
             task = replace(task, limit=limit)
-            (part,) = run(read_part, [task], 1, lambda tally, _: stage.tell(None, *tally.read()))
-            limit -= part.report.read
-            read.append(part)
+        if limit or task.split == "validation":
+            read += Pool(1).run([task], 0, work, lambda tally, _: stage.tell(None, *tally.read()))
+        if task.split == "train" and limit:
+            limit -= read[-1].report.read
     return read
-
-
-def _workers(asked: int | None, size: int) -> int:
-    return asked or (cores() if size > SMALL_BYTES else 1)
 
 
 # -- stage 3 ---------------------------------------------------------------------------------------------
 
 
 def _encode(
-    parts: Sequence[PartRead], tokenizer: Tokenizer, out: Path, workers: int | None, watch: Watch | None
+    parts: Sequence[PartRead], tokenizer: Tokenizer, out: Path, executor: Executor, watch: Watch | None
 ) -> list[dict[str, Any]]:
+    work = out / WORK
     chunks = [(part, chunk) for part in parts for chunk in range(len(part.chunks))]
     tasks = [
-        EncodeTask(part, chunk, f"{number:06}", out, out / WORK / "encoded", out / TOKENIZER, tokenizer.fingerprint)
+        EncodeTask(part, chunk, f"{number:06}", out, work / "encoded", out / TOKENIZER, tokenizer.fingerprint)
         for number, (part, chunk) in enumerate(chunks)
     ]
-    total = sum(part.chunks[chunk][1] for part, chunk in chunks)
+    sizes = [part.chunks[chunk][1] for part, chunk in chunks]
     stage = Stage("encoding", watch)
 
     def tell(tally: Tally, finished: list[int]) -> None:
-        stage.tell(min(1.0, tally.read()[0] / total), *tally.read())
+        done = max(tally.read()[0], sum(sizes[number] for number in finished))
+        stage.tell(min(1.0, done / sum(sizes)), *tally.read())
 
-    return list(run(encode_chunk, tasks, _workers(workers, total), tell))
+    return list(executor.run(tasks, sum(sizes) // ENCODING_SPEED, work, tell))
 
 
 # -- the end ---------------------------------------------------------------------------------------------
@@ -173,11 +174,12 @@ def _finish(
     with atomic_file(out / VALIDATION_TEXT) as temporary, open(temporary, "wb") as file:
         for piece in sorted((out / WORK / "encoded").glob("*.jsonl")):
             file.write(piece.read_bytes())
-    shards = {name: entry for chunk in chunks for name, entry in chunk["shards"].items()}
+    shards = {name: counts for chunk in chunks for name, counts in chunk["shards"].items()}
+    entries = {name: chunk["files"][name] for chunk in chunks for name in chunk["shards"]}
     splits = {}
     for split in SPLITS:
-        mine = {name: entry for name, entry in shards.items() if name.startswith(f"{split}/")}
-        totals = {count: sum(entry[count] for entry in mine.values()) for count in ("stories", "tokens", "bytes")}
+        mine = {name: counts for name, counts in shards.items() if name.startswith(f"{split}/")}
+        totals = {count: sum(counts[count] for counts in mine.values()) for count in ("stories", "tokens", "bytes")}
         splits[split] = {**totals, "shards": list(mine)}
     others = [CLEANING, VALIDATION_TEXT, *(f"{TOKENIZER}/{path.name}" for path in sorted((out / TOKENIZER).iterdir()))]
     manifest = {
@@ -185,7 +187,7 @@ def _finish(
         "settings": plan.settings(),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
         "splits": splits,
-        "files": {name: file_entry(out / name) for name in others} | {n: entry["file"] for n, entry in shards.items()},
+        "files": {name: file_entry(out / name) for name in others} | entries,
     }
     write_manifest(out, manifest)
     shutil.rmtree(out / WORK)

@@ -6,22 +6,23 @@ from pathlib import Path
 from storylm.config.errors import DataError
 from storylm.config.files import atomic_folder
 from storylm.data.cleaning_report import CleaningReport
-from storylm.data.prepared import TOKENIZER
+from storylm.data.prepared import TOKENIZER, file_entry
 from storylm.data.preparing.choosing import KEPT, VALIDATION
 from storylm.data.preparing.encoding import chunk_verdicts
 from storylm.data.preparing.plan import Plan
 from storylm.data.preparing.progress import Stage, Watch
 from storylm.data.preparing.reading import PartRead
+from storylm.data.preparing.tasks import is_done, write_record
 from storylm.text.tokenizer import Tokenizer
 from storylm.text.training import train_bpe
 
 BPE_BYTES = 200 * 2**20  # of text: more does not make a better vocabulary
 
 
-def saved_tokenizer(plan: Plan, parts: Sequence[PartRead], out: Path, watch: Watch | None) -> Tokenizer:
-    """The plan's tokenizer, or one trained on the stories to train on, saved in `out`."""
+def saved_tokenizer(plan: Plan, parts: Sequence[PartRead], out: Path, record: Path, watch: Watch | None) -> Tokenizer:
+    """The plan's tokenizer, or one trained on the stories to train on, saved in `out`; `record` says that it is."""
     folder = out / TOKENIZER
-    if not folder.is_dir():
+    if not is_done(record, folder):
         tokenizer = plan.tokenizer
         if tokenizer is None:
             Stage("training the tokenizer", watch)
@@ -29,6 +30,7 @@ def saved_tokenizer(plan: Plan, parts: Sequence[PartRead], out: Path, watch: Wat
             tokenizer = train_bpe(_every(-(-size // BPE_BYTES), parts), plan.vocab_size)
         with atomic_folder(folder) as temporary:
             tokenizer.save(temporary)
+        write_record(record, {"files": {path.name: file_entry(path) for path in sorted(folder.iterdir())}})
     return Tokenizer.load(folder)
 
 

@@ -1,0 +1,63 @@
+"""What a result was measured on."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("torch", "transformers", "accelerate", "liger-kernel", "triton", "numpy")
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Processor, its instructions for matrices, cores, and the GPU where one was used."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.is_file() else ""
+    fields = [line.partition(":") for line in text.split("\n\n")[0].splitlines()]
+    named = {key.strip(): value.strip() for key, _, value in fields}
+    flags = named.get("flags", "").split()
+    about = {
+        "processor": named.get("model name", platform.processor() or platform.machine()),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "cores": cores(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+    if device != "cpu":
+        import torch
+
+        about["gpu"] = torch.cuda.get_device_name()
+    return about
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that take part, those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit(folder: Path = ROOT) -> str | None:
+    """The checked-out commit of `folder`, with "+" where files were changed since; None where it is no checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = git("rev-parse", "--short=10", "HEAD")
+    return None if head is None else head + ("+" if git("status", "--porcelain", "--", "src") else "")

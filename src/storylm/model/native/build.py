@@ -1,0 +1,63 @@
+"""C++ of this package, compiled for this very processor when first used and kept in the cache.
+
+Plain functions on pointers, so that compiling takes seconds and needs a compiler but none of torch's headers.
+Where there is no compiler the callers do without: everything has a path in PyTorch too.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from storylm.config.files import atomic_file, cache_folder
+
+# OpenMP's functions are found in the library that torch has loaded, so that both share one pool of threads.
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
+TARGETS = ("-march=native", "-mcpu=native")  # the second: Apple's and other compilers for ARM
+SECONDS = 120  # a compiler that takes longer is not coming back
+
+
+def compiler() -> str | None:
+    """The C++ compiler to use: `CXX`, or what the system has; None where there is none."""
+    candidates = (os.environ.get("CXX"), "c++", "g++", "clang++")
+    return next((found for name in candidates if name and (found := shutil.which(name))), None)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The functions of the .cpp files in this folder; None where they cannot be had, or `STORYLM_NATIVE` is 0."""
+    program = compiler()
+    if os.environ.get("STORYLM_NATIVE") == "0" or os.name == "nt" or program is None:
+        return None
+    folder = Path(__file__).parent
+    for target in TARGETS:
+        command = [program, *FLAGS, target, *map(str, sorted(folder.glob("*.cpp")))]
+        built = cache_folder() / "native" / f"kernels-{_fingerprint(program, target, folder)}.so"
+        try:
+            if not built.exists():
+                with atomic_file(built) as temporary:
+                    command += ["-o", str(temporary)]
+                    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+            return ctypes.CDLL(str(built))
+        except (OSError, subprocess.SubprocessError):
+            continue
+    return None
+
+
+def _fingerprint(program: str, target: str, folder: Path) -> str:
+    """Of all that decides what comes out: a home folder may be shared by machines with other processors."""
+    sources = [path.read_bytes() for path in sorted(folder.glob("*.[ch]*"))]
+    given = " ".join((program, *FLAGS, target, platform.machine())).encode()
+    return hashlib.sha256(b"\0".join([*sources, given, _processor()])).hexdigest()[:16]
+
+
+def _processor() -> bytes:
+    try:
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+    except OSError:
+        return platform.processor().encode()
+    return b"".join(line for line in dict.fromkeys(lines) if line.startswith((b"flags", b"model", b"Features")))

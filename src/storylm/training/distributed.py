@@ -1,0 +1,196 @@
+"""The processes of a run: one by itself, or several that torchrun started, on one machine or many.
+
+All of them go through the same steps. They meet where gradients are added up, and where something has to be decided:
+what only one may do (write files, print), rank 0 does. Whatever depends on a clock or a signal is agreed on.
+"""
+
+import atexit
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, TextIO
+
+import torch
+from torch import Tensor, nn
+
+from storylm.config.errors import SetupError, UsageError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+PATIENCE = timedelta(days=2)  # others wait that long for rank 0: it may have a whole corpus to prepare
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the `size` processes of its run. Alone, it waits for no one and everything is as it is.
+
+    >>> ranks = Ranks()
+    >>> ranks.is_main, ranks.sum_up([3, 4])
+    (True, [3, 4])
+    """
+
+    rank: int = 0
+    local: int = 0  # its number on this machine, and of its GPU there
+    size: int = 1
+    _talk: "ProcessGroup | None" = None  # for numbers on the host: no GPU is waited for
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def device(self, spec: str) -> str:
+        """`train.device` for this process: each has a GPU of its own. Raises `UsageError` where that cannot be."""
+        if self.size == 1:
+            return spec
+        if spec == "auto":
+            return f"cuda:{self.local}" if torch.cuda.is_available() else "cpu"
+        if spec == "cuda":
+            return f"cuda:{self.local}"
+        if spec != "cpu":
+            raise UsageError(
+                f"train.device={spec!r} is one device, but there are {self.size} processes: set train.device to auto, "
+                f"cuda or cpu"
+            )
+        return spec
+
+    # -- numbers -------------------------------------------------------------------------------------
+
+    def sum_up(self, numbers: Sequence[float]) -> list[float]:
+        """Of all ranks, one by one; exact for whole numbers below 2**53."""
+        return self._reduced(numbers, "SUM")
+
+    def highest(self, numbers: Sequence[float]) -> list[float]:
+        """Of all ranks, one by one."""
+        return self._reduced(numbers, "MAX")
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Of all ranks, in place and on the device, which the program does not wait for."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def _reduced(self, numbers: Sequence[float], operation: str) -> list[float]:
+        if self.size == 1:
+            return list(numbers)
+        tensor = torch.tensor(numbers, dtype=torch.float64)
+        torch.distributed.all_reduce(tensor, getattr(torch.distributed.ReduceOp, operation), group=self._talk)
+        return tensor.tolist()
+
+    # -- what rank 0 has -----------------------------------------------------------------------------
+
+    def share(self, data: bytes | None) -> bytes:
+        """Rank 0's `data`, on every rank."""
+        if self.size == 1:
+            return data or b""
+        size = int(self.sum_up([len(data or b"") if self.is_main else 0])[0])
+        tensor = torch.empty(size, dtype=torch.uint8)
+        if self.is_main and data:
+            tensor = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if size:
+            torch.distributed.broadcast(tensor, 0, group=self._talk)
+        return tensor.numpy().tobytes()
+
+    def share_weights(self, model: nn.Module) -> None:
+        """Give every rank's `model`, on the CPU, the weights of rank 0's."""
+        if self.size > 1:
+            for parameter in model.parameters():
+                torch.distributed.broadcast(parameter.detach(), 0, group=self._talk)
+
+    # -- one after another ---------------------------------------------------------------------------
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Rank 0 goes through the block before the others; where it fails, all end, and it says why."""
+        with self._first(self.is_main):
+            yield
+
+    @contextmanager
+    def leaders_first(self) -> Iterator[None]:
+        """The first rank of each machine goes through the block before the others; else as `main_first`."""
+        with self._first(self.local == 0):
+            yield
+
+    @contextmanager
+    def _first(self, first: bool) -> Iterator[None]:
+        if self.size == 1:
+            yield
+            return
+        if not first:
+            self._pass_on(0)
+        try:
+            yield
+        except BaseException as error:
+            if first:
+                self._pass_on(getattr(error, "exit_code", 1))
+            raise
+        if first:
+            self._pass_on(0)
+
+    def _pass_on(self, exit_code: int) -> None:
+        (worst,) = self.highest([exit_code])
+        if worst and not exit_code:
+            raise SystemExit(int(worst))
+
+    # -- what is said --------------------------------------------------------------------------------
+
+    @contextmanager
+    def one_voice(self) -> Iterator[None]:
+        """Only rank 0 is heard, and it says so in a line where another process is lost; nobody else prints.
+
+        Errors that leave the block are the caller's to print, on whatever rank.
+        """
+        if self.size == 1:
+            yield
+            return
+        try:
+            if self.is_main:
+                yield
+            else:
+                with open(os.devnull, "w") as nowhere, _silence(nowhere):
+                    yield
+        except RuntimeError as error:
+            if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+                raise
+            if not self.is_main:
+                raise SystemExit(SetupError.exit_code) from error
+            raise SetupError(
+                "another process of this run is gone: run again to go on from the last checkpoint, or let "
+                "torchrun --max-restarts do so"
+            ) from error
+
+
+def joined() -> Ranks:
+    """The ranks that torchrun started this process with; a process by itself where it did not.
+
+    The first call waits until all of them are there.
+    """
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1 or any(name not in os.environ for name in TORCHRUN):
+        return Ranks()
+    return _join()
+
+
+@cache
+def _join() -> Ranks:
+    import torch.distributed as dist
+
+    rank, local, size = (int(os.environ[name]) for name in TORCHRUN[:3])
+    if torch.cuda.is_available() and local < torch.cuda.device_count():
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    atexit.register(dist.destroy_process_group)
+    talk = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(talk, dist.ProcessGroup)  # every rank is in it
+    return Ranks(rank, local, size, talk)
+
+
+@contextmanager
+def _silence(nowhere: TextIO) -> Iterator[None]:
+    with redirect_stdout(nowhere), redirect_stderr(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,153 @@
+"""A run of some seconds that does everything a run does, to measure what one takes. `probe` starts it as a process.
+
+    python -m storylm.training.rehearsal < SETTINGS.yaml
+
+The stories are random tokens, the folder is a temporary one. Prints a line of JSON for every thing done, and a last
+one with the figures.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from storylm.config.errors import UserError
+from storylm.config.load import from_yaml
+from storylm.config.schema import RunConfig
+from storylm.model.store import write_model_files
+from storylm.text.tokenizer import Tokenizer
+from storylm.training.checkpoint import Checkpoints
+from storylm.training.clock import StepClock
+from storylm.training.corpus_size import story_tokens, validation_stories
+from storylm.training.curves import LossPlot
+from storylm.training.device import pick_device, pick_precision, reuse_freed_memory, use_compile
+from storylm.training.learner import Learner
+from storylm.training.memory import peak_memory
+from storylm.training.metrics import MetricsFile
+from storylm.training.observers import Observers
+from storylm.training.peak import matmul_peak
+from storylm.training.random_batches import RandomBatches
+from storylm.training.run import new_model
+from storylm.training.session import Session
+from storylm.training.signals import StopSignal
+
+STEPS, SECONDS = 20, 30.0  # whichever comes first, once the first step is done, but
+FEWEST_STEPS, FEWEST_SECONDS = 3, 2.0
+Say = Callable[[dict[str, Any]], None]
+
+
+def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = False) -> dict[str, Any]:
+    """Go through the parts of a run in `folder`, which is empty; the figures, in seconds and bytes.
+
+    A step of the rehearsal has two micro-batches where the run's has more: the memory is that of any number.
+    """
+    train = config.train
+    device = pick_device(train.device)
+    precision, compiled = pick_precision(train.precision, device), use_compile(train, device)
+    if device.type == "cpu":
+        torch.set_num_threads(train.threads or torch.get_num_threads())
+        reuse_freed_memory()
+    micro_batches = min(2, train.accumulation)
+    short = train.model_copy(update={"accumulation": micro_batches})
+    session = _session(config.model_copy(update={"train": short}), folder, device, precision, compiled)
+    rows = train.batch_size * micro_batches
+    say({"doing": "compiling" if compiled else "the first step"})
+    first = _seconds(session.update, device)
+    if first_step_only:
+        return {"first_step": first}
+    steps: list[float] = []
+    began = time.perf_counter()
+    while (
+        len(steps) < FEWEST_STEPS
+        or (passed := time.perf_counter() - began) < FEWEST_SECONDS
+        or (len(steps) < STEPS and passed < SECONDS)
+    ):
+        say({"doing": f"step {len(steps) + 1}"})
+        steps.append(_seconds(session.update, device))
+    session.log()
+    figures = {
+        "first_step": first,
+        "steps": len(steps),
+        "step": median(steps[1:] if config.data.layout == "padded" else steps),  # padded, the first has a new width
+        "rows": rows,
+        "compiled": compiled,
+        "compiled_anew": _compiled_anew(),
+        "peak": matmul_peak(device, precision),
+    }
+    say({"doing": "judging, telling and saving"})
+    stories = session.validation
+    if stories:
+        figures["judging"] = _seconds(session.evaluate, device) / len(stories)
+        figures["telling"] = _seconds(session.sample, device)
+    figures["saving"] = _seconds(session.save, device)
+    figures["memory"] = peak_memory(device)
+    return figures
+
+
+def _session(config: RunConfig, folder: Path, device: torch.device, precision: str, compiled: bool) -> Session:
+    tokenizer = Tokenizer.load("bytes")
+    learner = Learner(new_model(config).to(device), config, precision, compiled)
+    session = Session(
+        config,
+        learner,
+        tokenizer,
+        RandomBatches(config, round(story_tokens(config))),  # pyright: ignore[reportArgumentType]
+        _stories(config) if tokenizer.vocab_size <= config.model.vocab_size else [],
+        0,
+        StepClock(2 * STEPS),
+        Checkpoints(folder / "checkpoints", lambda target: write_model_files(learner.wrapped.plain, tokenizer, target)),
+        StopSignal(),
+    )
+    metrics = MetricsFile(folder / "metrics.jsonl", 0)
+    session.observers = Observers([metrics, LossPlot(metrics.path, folder / "loss.png")])
+    return session
+
+
+def _stories(config: RunConfig) -> list[str]:
+    """As many stories as are judged at once, of as many bytes as theirs have tokens: here each byte is one."""
+    mean = story_tokens(config)
+    judged = config.train.eval_stories or validation_stories(config) or 1000
+    count = min(judged, max(1, round(16 * config.model.context / mean)))  # `evaluate` takes 16 rows at a time
+    return ["x" * max(1, round(mean * (0.5 + (number + 0.5) / count))) for number in range(count)]
+
+
+def _seconds(action: Callable[..., Any], device: torch.device) -> float:
+    began = time.perf_counter()
+    action(0.01) if action.__name__ == "update" else action()
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+    return time.perf_counter() - began
+
+
+def _compiled_anew() -> bool:
+    """Whether the compiler found something that it had not kept from an earlier time."""
+    return torch._dynamo.utils.counters["inductor"]["fxgraph_cache_miss"] > 0
+
+
+def main() -> int:
+    """Read settings, rehearse, print."""
+    # What the compiler or a library prints must not get between our lines.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(line: dict[str, Any]) -> None:
+        print(json.dumps(line), file=out, flush=True)
+
+    config = from_yaml(sys.stdin.read(), "the settings to rehearse")
+    try:
+        with tempfile.TemporaryDirectory(prefix="storylm-plan-") as folder:
+            say({"figures": rehearse(config, Path(folder), say, "--first-step-only" in sys.argv)})
+    except UserError as error:
+        say({"error": str(error), "exit_code": error.exit_code})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Whatever operation on a file fails, once, the run says so or bears it, and the same command again puts it right."""
+
+import errno
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reliability.faults import FaultyDisk
+from reliability.report import ROWS
+from storylm.config.errors import UserError
+from storylm.config.load import resolve
+from storylm.training.run import train_run
+from training.runs import SMALL, record_of
+
+SHORT = ("train.steps=4", "train.eval_every=2", "train.save_every=2", "train.sample_every=4", "train.log_every=1")
+KINDS = {"write", "fsync", "replace", "open", "mkdir", "link", "unlink", "rmdir", "save_file"}
+
+
+@pytest.mark.parametrize("every", [None, pytest.param(1, id="full", marks=pytest.mark.slow)])
+def test_fault(every: int | None, stories: Path, tmp_path: Path, figures: Callable[..., None]) -> None:
+    config = resolve(None, None, [*SMALL, *SHORT, "model.family=gpt2", "model.dropout=0.2", f"data.source={stories}"])
+    count = FaultyDisk(10**9, AssertionError)
+    with count.at_work():
+        train_run(config.config, tmp_path / "whole")
+    assert set(count.calls) >= KINDS
+    whole = record_of(tmp_path / "whole")
+
+    told = borne = identical = 0
+    every = every or len(count.calls) // ROWS["fault"].fast
+    numbers = range(every // 2, len(count.calls), every)
+    for number in numbers:
+        folder = tmp_path / "run"
+        disk = FaultyDisk(number, lambda: OSError(errno.EIO, "Input/output error"))
+        failure = None
+        with disk.at_work():
+            try:
+                train_run(config.config, folder)
+            except UserError as error:
+                failure = str(error)
+        if failure is not None:
+            assert "\n" not in failure
+            assert "Input/output error" in failure
+        told += failure is not None
+        borne += failure is None
+        assert disk.failed
+        train_run(config.config, folder)
+        identical += record_of(folder) == whole
+        shutil.rmtree(folder)
+    assert identical == len(numbers)
+    assert told
+    assert borne
+    figures("fault", len(numbers), told=told, borne=borne, identical=identical)

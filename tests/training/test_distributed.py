@@ -1,0 +1,202 @@
+"""Several processes: they learn what one learns, from the same rows, and go on where any number of them stopped."""
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from storylm.config.errors import UsageError
+from storylm.config.load import to_yaml
+from storylm.data.batches import _Batches
+from storylm.training.distributed import Ranks, joined
+from storylm.training.parallel import check_parallel
+from storylm.training.run import resume_run, train_run
+from training.ranks import Job, launch, note_rows, rows_read, script, torchrun
+from training.runs import record_of
+
+EVERY_STEP = "train.log_every=1"
+# Rows of a step that neither two nor four ranks share out evenly.
+KINDS = {
+    "packed": ("train.batch_size=6", EVERY_STEP),
+    "padded": ("data.layout=padded", "train.batch_size=3", "train.accumulation=3", EVERY_STEP),
+    "single rows": ("train.batch_size=1", "train.accumulation=7", "data.separate_stories=true", EVERY_STEP),
+}
+WRAPPERS = ("ddp", "fsdp")
+
+
+def metrics(folder: Path, kind: str = "step") -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def job(folder: Path, kind: str, wrapper: str, **options) -> Job:
+    return Job(str(folder), (*KINDS[kind], f"train.parallel={wrapper}"), **options)
+
+
+def alone(config, folder: Path) -> dict:
+    """The run of one process, and the rows it read."""
+    with patch.object(_Batches, "batch", note_rows(folder)):
+        result = train_run(config, folder)
+    assert result.validation is not None
+    return result.validation.to_json()
+
+
+def same_run(one: Path, many: Path) -> None:
+    """The same but for the order in which floats were added up."""
+    for kind, exact, close in (
+        ("step", ("step", "progress", "lr", "tokens", "epoch", "skipped"), ("loss", "gradient_norm")),
+        ("evaluation", ("step", "tokens", "best"), ("nats_per_token", "bits_per_byte")),
+    ):
+        for expected, line in zip(metrics(one, kind), metrics(many, kind), strict=True):
+            assert [line[key] for key in exact] == [expected[key] for key in exact]
+            assert [line[key] for key in close] == pytest.approx([expected[key] for key in close], abs=1e-5)
+    assert (many / "samples.md").read_text() == (one / "samples.md").read_text()
+    assert (many / "config.yaml").exists()
+
+
+def test_two_processes_learn_what_one_does_and_one_goes_on(small, tmp_path) -> None:
+    """Both wrappers, other rows and weights of a rank's parts; validation shared out; a checkpoint like any other."""
+    jobs = {"packed": "ddp", "padded": "fsdp"}
+    folders = {kind: tmp_path / f"{kind}-two" for kind in jobs}
+    printed = launch(2, [job(folders[kind], kind, wrapper) for kind, wrapper in jobs.items()])
+    assert "finished at step 12" in printed[0]
+    assert printed[1] == ""
+    for kind in jobs:
+        one, two = tmp_path / kind, folders[kind]
+        judged = alone(small(*KINDS[kind]), one)
+        assert rows_read(two, 2) == rows_read(one)
+        same_run(one, two)
+        for rank in range(2):
+            assert json.loads(Path(f"{two}.result-{rank}").read_text()) == pytest.approx(judged, abs=1e-3)
+        for folder in (one, two):
+            resume_run(folder, ["train.steps=15"])
+        same_run(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_any_number_of_processes_learns_what_one_does(ranks, wrapper, small, tmp_path) -> None:
+    launch(ranks, [job(tmp_path / f"{kind}-many", kind, wrapper) for kind in KINDS])
+    for kind in KINDS:
+        alone(small(*KINDS[kind]), tmp_path / kind)
+        assert rows_read(tmp_path / f"{kind}-many", ranks) == rows_read(tmp_path / kind)
+        same_run(tmp_path / kind, tmp_path / f"{kind}-many")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_runs_go_on_with_more_and_with_fewer_processes(wrapper, small, tmp_path) -> None:
+    """2 -> 1 -> 4, with one wrapper and then the other: the same rows, the same losses, optimizers included."""
+    one, parts = tmp_path / "one", tmp_path / "parts"
+    other = WRAPPERS[1 - WRAPPERS.index(wrapper)]
+    alone(small(*KINDS["packed"]), one)
+    rows = []
+    stops = [(2, 4, wrapper), (1, 7, wrapper), (4, -1, other)]
+    for number, (ranks, stop, wrap) in enumerate(stops):
+        launch(ranks, [job(parts, "packed", wrap, resume=number > 0, signal_at=stop)])
+        rows += rows_read(parts, ranks)
+        for rank in range(ranks):
+            Path(f"{parts}.rows-{rank}").unlink()
+    assert rows == rows_read(one)
+    same_run(one, parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "wrapper"),
+    [(kind, wrapper) for kind in ("dropout", "muon", "bf16", "compiled") for wrapper in WRAPPERS] + [("fp16", "ddp")],
+)
+def test_four_processes_that_were_stopped_end_bit_for_bit_like_four_that_were_not(kind, wrapper, tmp_path) -> None:
+    settings = {
+        "dropout": ("model.family=gpt2", "model.dropout=0.2"),
+        "muon": ("optim.optimizer=muon",),
+        "bf16": ("train.precision=bf16", "train.batch_size=3", "train.accumulation=3"),
+        "compiled": ("train.compile=on",),
+        "fp16": ("train.precision=fp16",),
+    }[kind]
+    settings = (EVERY_STEP, f"train.parallel={wrapper}", *settings)
+    whole, parts = Job(str(tmp_path / "whole"), settings), Job(str(tmp_path / "parts"), settings, signal_at=6)
+    launch(4, [whole, parts])
+    launch(4, [Job(parts.folder, (), resume=True)])
+    assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_restarted_by_torchrun_and_the_result_is_the_same(tmp_path) -> None:
+    settings = (EVERY_STEP, "model.family=gpt2", "model.dropout=0.2")
+    launch(2, [Job(str(tmp_path / "whole"), settings)])
+    killed = Job(str(tmp_path / "killed"), settings, signal_at=9, signal=signal.SIGKILL)
+    process = torchrun(2, *script([killed]), restarts=2)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    assert "Signal 9" in printed or "exitcode  : -9" in printed or "-9" in printed
+    assert record_of(tmp_path / "killed") == record_of(tmp_path / "whole")
+    assert [len(rows) for rows in rows_read(tmp_path / "killed", 2)][8] == 2 * 4, "step 8 was run twice, from step 8 on"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_saves_and_says_how_to_go_on(number, small, tmp_path) -> None:
+    settings, run = tmp_path / "settings.yaml", tmp_path / "run"
+    config = small("train.steps=100000", "train.eval_every=0", "train.sample_every=0", EVERY_STEP)
+    settings.write_text(to_yaml(config))
+    process = torchrun(2, "-m", "storylm", "train", "--config", str(settings), "--out", str(run))
+    try:
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(number)
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    said = re.findall(r"saved at step ([\d,]+); go on with: storylm train --resume", printed)
+    assert len(said) == 1, printed
+    state = json.loads((run / "checkpoints/last/trainer_state.json").read_text())
+    steps = int(said[0].replace(",", ""))
+    assert state["step"] == steps == metrics(run)[-1]["step"]
+    assert resume_run(run, [f"train.steps={steps + 1}"]).reason == "finished"
+
+
+@pytest.mark.slow
+def test_what_cannot_be_is_refused_by_one_voice_before_anything_is_written(tmp_path) -> None:
+    with pytest.raises(AssertionError) as failed:
+        launch(2, [Job(str(tmp_path / "run"), ("train.batch_size=1",))])
+    assert str(failed.value).count("cannot be shared by 2 processes: set train.batch_size=2") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_by_itself_waits_for_no_one(monkeypatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    ranks = joined()
+    assert ranks == Ranks()
+    with ranks.one_voice(), ranks.main_first(), ranks.leaders_first():
+        assert ranks.sum_up([1, 2.5]) == ranks.highest([1, 2.5]) == [1, 2.5]
+        assert ranks.share(b"data") == b"data"
+        assert ranks.device("mps") == "mps"
+
+
+def test_a_device_for_each_process(monkeypatch) -> None:
+    third = Ranks(rank=7, local=3, size=8)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [third.device(spec) for spec in ("auto", "cuda", "cpu")] == ["cuda:3", "cuda:3", "cpu"]
+    for spec in ("cuda:1", "mps"):
+        with pytest.raises(UsageError, match=f"train.device='{spec}' is one device, but there are 8 processes"):
+            third.device(spec)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert third.device("auto") == "cpu"
+
+
+def test_fsdp_says_what_it_does_not_go_with(small) -> None:
+    two = Ranks(size=2)
+    fsdp = small("train.parallel=fsdp")
+    check_parallel(fsdp, "bf16", two)
+    check_parallel(fsdp, "fp16", Ranks())
+    with pytest.raises(UsageError, match="does not go with train.precision=fp16"):
+        check_parallel(fsdp, "fp16", two)
