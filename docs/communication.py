@@ -103,7 +103,7 @@ def hidden_from(config: ModelConfig, link: Link, share: float = 0.9, context: in
 def volumes() -> str:
     """Of every preset: what a step moves, and what it computes meanwhile."""
     rows = [
-        "| preset | parameters | of them embeddings | MB sent, DDP: N = 2 / 8 / 64 | FSDP2 | MFLOP a token | tokens a step |",
+        "| preset | parameters | embeddings | MB sent, DDP: N = 2 / 8 / 64 | FSDP2 | MFLOP a token | tokens a step |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name in preset_names():
@@ -113,9 +113,8 @@ def volumes() -> str:
         fsdp = " / ".join(f"{fsdp_bytes(run.model, gpus) / 1e6:,.0f}" for gpus in (2, 8, 64))
         step = run.train.batch_size * run.train.accumulation * run.row_length
         arithmetic = flops_per_token(run.model, run.row_length) / 1e6
-        rows.append(
-            f"| `{name}` | {weights:,} | {tables(run.model) / weights:.0%} | {ddp} | {fsdp} | {arithmetic:,.0f} | {step:,} |"
-        )
+        share = f"{tables(run.model) / weights:.0%}"
+        rows.append(f"| `{name}` | {weights:,} | {share} | {ddp} | {fsdp} | {arithmetic:,.0f} | {step:,} |")
     return "\n".join(rows)
 
 

@@ -5,28 +5,7 @@ from pathlib import Path
 
 from storylm.config.files import sha256
 
-_WORDS = [
-    "cat",
-    "dog",
-    "sun",
-    "hat",
-    "red",
-    "big",
-    "ran",
-    "sat",
-    "saw",
-    "tree",
-    "boat",
-    "fish",
-    "happy",
-    "small",
-    "house",
-    "garden",
-    "river",
-    "yellow",
-    "under",
-    "jumped",
-]
+_WORDS = ("cat", "dog", "sun", "hat", "red", "big", "ran", "sat", "saw", "tree", "boat", "happy", "house", "under")
 
 
 def tell(number: int) -> str:

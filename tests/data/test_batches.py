@@ -274,6 +274,16 @@ def test_tensors_and_devices(make):
         assert getattr(moved, name).device.type == "meta"
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_batch_on_a_gpu_is_the_same(make):
+    batch = PackedBatches(make([9, 9]), context=4, batch_size=3, separate_stories=True).batch(0)
+    moved = batch.to("cuda")
+    for name in ("tokens_BT", "targets_BT", "positions_BT", "documents_BT"):
+        assert getattr(moved, name).dtype == torch.int64
+        assert torch.equal(getattr(moved, name).cpu(), getattr(batch, name))
+
+
 def test_no_stories_are_refused():
     for layout in LAYOUTS:
         with pytest.raises(DataError, match="no stories"):

@@ -45,32 +45,32 @@ def test_ddp_hands_on_four_bytes_of_every_weight_once_a_step(paper: ModuleType, 
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         model = Transformer(MODEL).initialise(torch.Generator().manual_seed(0))
-        copies = Copies(_Logits(model), model)
+        copies = Copies(_Loss(model), model)
         handed: list[int] = []
 
-        def count(state: None, bucket: dist.GradBucket) -> torch.futures.Future:
+        def count(state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
             handed.append(bucket.buffer().nbytes)
-            done = torch.futures.Future()
+            done: torch.futures.Future = torch.futures.Future()
             done.set_result(bucket.buffer())
             return done
 
         copies.module.register_comm_hook(None, count)
         for last in (False, False, True):
             with copies.accumulating(last):
-                copies(torch.randint(320, (2, 48))).sum().backward()
+                copies(torch.randint(320, (2, 48)), None, None, None).backward()
     finally:
         dist.destroy_process_group()
     assert sum(handed) == 4 * parameters(MODEL)
     assert paper.ddp_bytes(parameters(MODEL), 2) == sum(handed)  # of two, each sends half and passes half on
 
 
-class _Logits(torch.nn.Module):
+class _Loss(torch.nn.Module):
     def __init__(self, model: Transformer):
         super().__init__()
         self.model = model
 
-    def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
-        return self.model.hidden(tokens_BT) @ self.model.head_weight.T
+    def forward(self, tokens_BT: torch.Tensor, *rest: torch.Tensor | None) -> torch.Tensor:
+        return (self.model.hidden(tokens_BT) @ self.model.head_weight.T).sum()
 
 
 SENDER = """

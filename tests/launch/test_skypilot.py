@@ -1,4 +1,4 @@
-"""The SkyPilot task: its keys are known ones, and what it says to `setup` and `run` works with what SkyPilot provides."""
+"""The SkyPilot task: its keys are known ones; `setup` and `run` do what they should with what SkyPilot provides."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from launch.waiting import PATIENCE
 
 TASK = Path(__file__).parents[2] / "examples" / "launch" / "skypilot.yaml"

@@ -2,11 +2,11 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
 from launch.slurm import BIN, Job, Slurm, directives
 from launch.waiting import PATIENCE, wait_until
 from training.runs import SMALL, record_of
@@ -43,7 +43,9 @@ def test_a_job_that_ends_in_time_is_not_queued_again(slurm: Slurm, tmp_path: Pat
     assert job.requeued == 0
 
 
-def test_before_the_limit_training_saves_and_the_job_is_queued_again_until_the_end(slurm: Slurm, tmp_path: Path) -> None:
+def test_before_the_limit_training_saves_and_the_job_is_queued_again_until_the_end(
+    slurm: Slurm, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     code, log = interrupted(slurm, out, "--steps", "1000", "--save-seconds", "0.5")
     saved = len(log) - 1

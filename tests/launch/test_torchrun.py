@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from launch.processes import descendants
 from launch.waiting import PATIENCE, wait_until
 
@@ -18,7 +19,9 @@ TRAINER = Path(__file__).parent / "trainer.py"
 
 
 @contextmanager
-def training(out: Path, save_seconds: float, **environment: str) -> Iterator[tuple[subprocess.Popen, Callable[[], str]]]:
+def training(
+    out: Path, save_seconds: float, **environment: str
+) -> Iterator[tuple[subprocess.Popen, Callable[[], str]]]:
     """A torchrun whose one process has begun to train, and how to read what that one notes."""
     command = [TORCHRUN, "--standalone", "--nproc-per-node", "1", "--max-restarts", "3", TRAINER, "any"]
     arguments = ["--out", out, "--steps", "100000", "--save-seconds", str(save_seconds)]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from storylm.config.model import ModelConfig
-from storylm.model.attention import Attention, build_sights, first_visible, visible
+from storylm.model.attention import Attention, attention
 from storylm.model.positions import rotate
+from storylm.model.sight import Sight, build_sights, first_visible, visible
 from storylm.model.transformer import Transformer
 
 
@@ -49,21 +50,37 @@ def test_attention_equals_a_loop_over_visible_keys(window: int | None, kernels: 
         attention_scale=0.7,
     )
     torch.manual_seed(0)
-    attention = Attention(config, layer=0)
+    layer = Attention(config, layer=0)
     x = torch.randn(2, 9, 20)
     positions = torch.arange(9)[None]
     sight = build_sights((window,), positions, None, None, rows=2)[window]
     assert (sight.first_BT is not None) == (kernels == "native")
     # Torch's fast path is taken where it is the same thing.
     assert (sight.mask_BTS is None) == (kernels == "native" or window in (None, 50))
-    q, k, v = (part(x).view(2, 9, -1, 4) for part in (attention.q, attention.k, attention.v))
+    q, k, v = (part(x).view(2, 9, -1, 4) for part in (layer.q, layer.k, layer.v))
     seen = visible(positions, positions, window)[0]
     expected = torch.zeros(2, 9, 6, 4)
     for row, head, query in itertools.product(range(2), range(6), range(9)):
         keys = seen[query].nonzero().flatten()
         scores = 0.7 * k[row, keys, head // 3] @ q[row, query, head]
         expected[row, query, head] = scores.softmax(0) @ v[row, keys, head // 3]
-    torch.testing.assert_close(attention(x, positions, None, sight), attention.out(expected.flatten(2)))
+    torch.testing.assert_close(layer(x, positions, None, sight), layer.out(expected.flatten(2)))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_every_way_to_compute_attention_finds_the_same(kernels: str) -> None:
+    """Windows and separate stories, by each kind of `Sight` (FlexAttention's as far as a CPU can: forward)."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 130, 16), torch.randn(2, 2, 130, 16), torch.randn(2, 2, 130, 16)
+    positions, documents = torch.arange(130)[None], torch.randint(9, (2, 130)).eq(0).cumsum(1)
+    for window in (None, 20):
+        sight = build_sights((window,), positions, documents, None, 2)[window]
+        expected = attention(q, k, v, Sight(mask_BTS=visible(positions, positions, window, documents, documents)), 0.3)
+        torch.testing.assert_close(attention(q, k, v, sight, 0.3), expected)
+        if kernels == "torch":
+            flexible = build_sights((window,), positions, documents, None, 2, flexible=True)[window]
+            assert flexible.blocks is not None
+            torch.testing.assert_close(attention(q, k, v, flexible, 0.3), expected)
 
 
 def test_separate_stories_do_not_see_each_other(kernels: str) -> None:

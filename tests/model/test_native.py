@@ -10,10 +10,10 @@ from torch import Tensor
 
 from storylm.config.model import ModelConfig
 from storylm.model import native
-from storylm.model.attention import first_visible
 from storylm.model.native import build
 from storylm.model.native.attention import attend
 from storylm.model.native.dropout import drop
+from storylm.model.sight import first_visible
 from storylm.model.transformer import Transformer
 
 pytestmark = pytest.mark.skipif(not native.available(torch.device("cpu")), reason="no C++ compiler here")

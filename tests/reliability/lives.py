@@ -34,9 +34,9 @@ class Life:
         self.events: list[tuple] = []
         self.output = ""
 
-    def wait_for(self, event: str) -> bool:
-        """Whether such an event comes before the end of the process."""
-        while not any(told[0] == event for told in self.events):
+    def wait_for(self, event: str, times: int = 1) -> bool:
+        """Whether so many of these events come before the end of the process."""
+        while self.count(event) < times:
             try:
                 assert self._told.poll(PATIENCE), f"no {event!r} after {self.events}"
                 self.events.append(self._told.recv())

@@ -21,13 +21,17 @@ def test_kill(count: int, config_file: Path, undisturbed: dict, tmp_path: Path, 
         folder, code, saved = tmp_path / str(runs), -1, 0
         runs += 1
         while code:
-            # Half of the kills come at a file operation, of which saves consist, half at any instant.
-            at_operation = kills < count and chance.random() < 0.5
-            fate = Fate(signal.SIGKILL, operation=chance.randrange(150)) if at_operation else None
+            # Half of the kills come at a file operation, of which saves consist, the rest at any instant.
+            where = chance.choice(("operation", "operation", "update", "start")) if kills < count else None
+            fate = Fate(signal.SIGKILL, operation=chance.randrange(150)) if where == "operation" else None
             life = Life(train, config_file, folder, fate)
-            if kills < count and not at_operation:
+            if where == "start":
                 life.wait_for("born")
-                time.sleep(chance.uniform(0, 1.5))
+                time.sleep(chance.uniform(0, 1))
+            if where == "update":
+                life.wait_for("updated", chance.randrange(1, 10))
+                time.sleep(chance.uniform(0, 0.05))
+            if where in ("start", "update"):
                 life.kill(signal.SIGKILL)
             code = life.end()
             assert code in (0, -signal.SIGKILL), life.output

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ MOST_CPU = 10.0  # seconds from the signal to the end
 def test_stop(count: int, config_file: Path, undisturbed: dict, tmp_path: Path, figures: Callable[..., None]) -> None:
     chance = random.Random(SEED)
     stops = runs = identical = lost = 0
-    cpu = wall = 0.0
+    cpu = 0.0
     while stops < count:
         folder, step, code = tmp_path / str(runs), 0, -1
         runs += 1
@@ -29,14 +28,11 @@ def test_stop(count: int, config_file: Path, undisturbed: dict, tmp_path: Path, 
             at_operation = {"operation": chance.randrange(150)}
             fate = Fate(number, **(at_operation if stops % 4 < 2 else {"cpu": chance.uniform(0.01, 0.5)}))
             life = Life(train, config_file, folder, fate if stops < count else None)
-            life.wait_for("struck")
-            began = time.monotonic()
             code = life.end()
             step += life.count("updated")
             if code == 0:
                 break  # was quicker than the signal
             stops += 1
-            wall = max(wall, time.monotonic() - began)
             cpu = max(cpu, life.last("spent", 0) - life.last("struck", 0))  # type: ignore[arg-type]
             assert code == EXIT_CODES[number], life.output
             assert f"saved at step {step}; go on with: storylm train --resume {folder}" in life.output
@@ -45,7 +41,7 @@ def test_stop(count: int, config_file: Path, undisturbed: dict, tmp_path: Path, 
     assert lost == 0
     assert identical == runs
     assert cpu < MOST_CPU  # of CPU time: a busy machine may take its time
-    figures("stop", stops, cpu=cpu, wall=wall, lost=lost, runs=runs, identical=identical)
+    figures("stop", stops, cpu=cpu, lost=lost, runs=runs, identical=identical)
 
 
 @sizes("insist")

@@ -58,11 +58,13 @@ def train(
     """
     with ExitStack() as stack:
 
-        def strike() -> None:
-            tell("struck", time.process_time())
-            os.kill(os.getpid(), fate.signal)  # type: ignore[union-attr]
-
         def begin(fate: Fate) -> None:
+            def strike() -> None:
+                # Once the run has ended and put the handlers back, a signal is no affair of it.
+                if fate.deadly or signal.getsignal(fate.signal) not in (signal.SIG_DFL, signal.default_int_handler):
+                    tell("struck", time.process_time())
+                    os.kill(os.getpid(), fate.signal)
+
             if fate.operation is not None:
                 disk = Disk(fate.operation, strike) if fate.deadly else _Operations(fate.operation, strike)
                 stack.enter_context(disk.at_work())

@@ -52,7 +52,7 @@ def launch(ranks: int, jobs: Sequence[Job]) -> list[str]:
         for rank in range(ranks)
     ]
     try:
-        printed = [process.communicate(timeout=300)[0] for process in processes]
+        printed = [process.communicate(timeout=1200)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

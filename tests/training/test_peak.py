@@ -4,7 +4,11 @@ import pytest
 import torch
 
 import storylm.training.peak as peak_module
+import storylm.training.session as session_module
+from storylm.model.count import flops_per_token
+from storylm.training.metrics import read_metrics
 from storylm.training.peak import matmul_peak, measured_peak, stated_peak
+from storylm.training.run import train_run
 
 CPU = torch.device("cpu")
 
@@ -83,3 +87,14 @@ def test_what_is_measured_is_what_a_multiplication_reaches_and_randomness_is_lef
     assert measured_peak(CPU, torch.float32) == pytest.approx(2e9)
     assert now[0] < 0.4
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_line_of_metrics_tells_the_share_of_the_peak_and_the_memory(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(session_module, "matmul_peak", lambda device, precision: 1e9)
+    config = small("train.steps=3")
+    (line,) = [
+        line for line in read_metrics(train_run(config, tmp_path).folder / "metrics.jsonl") if line["kind"] == "step"
+    ]
+    flops = flops_per_token(config.model, 64)
+    assert line["share_of_peak"] == pytest.approx(flops * line["tokens_per_second"] / 1e9, rel=0.02)
+    assert line["memory_bytes"] > 100e6

@@ -27,8 +27,8 @@ def test_a_rehearsal_does_all_that_a_run_does(overrides, small, tmp_path) -> Non
     assert doing == ["the first step", "step 1", "step 2", "step 3", "judging, telling and saving"]
     assert (figures["steps"], figures["rows"]) == (3, 8)  # two micro-batches of four
     assert figures["compiled"] is figures["compiled_anew"] is False
-    assert 0 < figures["step"]
-    assert 0 < figures["saving"]
+    assert figures["step"] > 0
+    assert figures["saving"] > 0
     assert figures["memory"] > 100e6
     assert (tmp_path / "checkpoints/last/model.safetensors").exists()
     assert (tmp_path / "metrics.jsonl").exists()

@@ -2,7 +2,7 @@
 
 # B batch, T queries, S keys, D width, H query heads, G key/value heads, K head width
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from storylm.model import native
 from storylm.model.native.attention import attend
 from storylm.model.norms import build_norm
 from storylm.model.positions import Angles, rotate
+from storylm.model.sight import Sight
+
+CUDA_WIDTHS = 8  # torch's fused attention takes heads of multiples of so many features
 
 
 class KeyValueCache(Protocol):
@@ -25,59 +28,6 @@ class KeyValueCache(Protocol):
     def key_positions(self, positions_BT: Tensor) -> Tensor:
         """The positions [B or 1, S] of the keys that `update` returns for queries at `positions_BT`."""
         ...
-
-
-def visible(
-    queries_BT: Tensor,
-    keys_BS: Tensor,
-    window: int | None,
-    query_documents_BT: Tensor | None = None,
-    key_documents_BS: Tensor | None = None,
-) -> Tensor:
-    """Which keys each query may see, [B, T, S] of bool: the one definition, whatever computes the attention.
-
-    A query sees itself and earlier tokens; with a window only the nearest `window` of them, itself
-    included; with document numbers only those of its own document.
-
-    >>> visible(torch.arange(3)[None], torch.arange(3)[None], window=2)[0].int()
-    tensor([[1, 0, 0],
-            [1, 1, 0],
-            [0, 1, 1]], dtype=torch.int32)
-    """
-    distance_BTS = queries_BT[:, :, None] - keys_BS[:, None, :]
-    seen_BTS = distance_BTS >= 0
-    if window is not None:
-        seen_BTS = seen_BTS & (distance_BTS < window)
-    if query_documents_BT is not None and key_documents_BS is not None:
-        seen_BTS = seen_BTS & (query_documents_BT[:, :, None] == key_documents_BS[:, None, :])
-    return seen_BTS
-
-
-def first_visible(length: int, window: int | None, documents_BT: Tensor | None) -> Tensor:
-    """`visible` told in another way, for a row's own tokens: the first key each query sees, [B or 1, T] of int32.
-
-    It sees all from there to itself, as the tokens of a document stand together.
-
-    >>> first_visible(5, 3, torch.tensor([[0, 0, 0, 0, 1]]))
-    tensor([[0, 0, 0, 1, 4]], dtype=torch.int32)
-    """
-    device = None if documents_BT is None else documents_BT.device
-    places_T = torch.arange(length, dtype=torch.int32, device=device)
-    first_BT = (places_T - (window or length) + 1).clamp(min=0)[None]
-    if documents_BT is not None:
-        begins_BT = F.pad(documents_BT[:, 1:] != documents_BT[:, :-1], (1, 0))
-        first_BT = torch.maximum(first_BT, (begins_BT * places_T).cummax(dim=1).values)
-    return first_BT.to(torch.int32)
-
-
-class Sight(NamedTuple):
-    """Which keys the queries of a layer see, told as what computes its attention wants it told.
-
-    `first_BT` for the kernel of this package, `mask_BTS` (see `visible`) for torch's; both None: all up to itself.
-    """
-
-    first_BT: Tensor | None = None
-    mask_BTS: Tensor | None = None
 
 
 class Attention(nn.Module):
@@ -117,49 +67,48 @@ class Attention(nn.Module):
         if cache is not None:
             k_BGTK, v_BGTK = cache.update(self.layer, k_BGTK, v_BGTK, positions_BT)
         dropout = self.dropout if self.training else 0.0
-        if sight.first_BT is not None:
-            precision = v_BGTK.dtype if v_BGTK.dtype in native.DTYPES else torch.float32
-            heads = (x.to(precision) for x in (q_BHTK, k_BGTK, v_BGTK))
-            y_BTHK, _ = attend(*heads, sight.first_BT, self.scale, dropout, seed)
-            return self.out(y_BTHK.flatten(2).to(v_BGTK.dtype))
-        y_BHTK = F.scaled_dot_product_attention(
-            q_BHTK,
-            k_BGTK,
-            v_BGTK,
-            attn_mask=None if sight.mask_BTS is None else sight.mask_BTS.unsqueeze(1),
-            dropout_p=dropout,
-            is_causal=sight.mask_BTS is None,
-            scale=self.scale,
-            enable_gqa=q_BHTK.shape[1] != k_BGTK.shape[1],
-        )
-        return self.out(y_BHTK.transpose(1, 2).flatten(2))
+        y_BTHK = attention(q_BHTK, k_BGTK, v_BGTK, sight, self.scale, dropout, seed)
+        return self.out(y_BTHK.flatten(2))
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
-def build_sights(
-    windows: tuple[int | None, ...],
-    positions_BT: Tensor,
-    documents_BT: Tensor | None,
-    keys_BS: Tensor | None,
-    rows: int,
-) -> dict[int | None, Sight]:
-    """The `Sight` of each distinct window, for a batch of so many `rows`.
+def attention(
+    q_BHTK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    sight: Sight,
+    scale: float,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+) -> Tensor:
+    """What each query finds in the values of the keys it sees, [B, T, H, K], by the fastest way there is.
 
-    `keys_BS` are the positions held by a cache; without one the keys are the queries themselves, told
-    apart by where they stand in the row (positions restart where stories are separated).
+    `dropout` is the share of attention weights to drop; `seed` decides which, where `draw_seeds` gave one.
     """
-    length, device = positions_BT.shape[1], positions_BT.device
-    if keys_BS is not None:
-        return {window: Sight(mask_BTS=visible(positions_BT, keys_BS, window)) for window in set(windows)}
-    if native.available(device):
-        firsts = {window: first_visible(length, window, documents_BT) for window in set(windows)}
-        return {window: Sight(first_BT.expand(rows, length).contiguous()) for window, first_BT in firsts.items()}
-    places_BT = torch.arange(length, device=device)[None]
-    return {
-        window: Sight()
-        if documents_BT is None and (window is None or window >= length)
-        else Sight(mask_BTS=visible(places_BT, places_BT, window, documents_BT, documents_BT))
-        for window in set(windows)
-    }
+    if sight.first_BT is not None:
+        precision = v_BGSK.dtype if v_BGSK.dtype in native.DTYPES else torch.float32
+        heads = (x.to(precision) for x in (q_BHTK, k_BGSK, v_BGSK))
+        return attend(*heads, sight.first_BT, scale, dropout, seed)[0].to(v_BGSK.dtype)
+    grouped = q_BHTK.shape[1] != k_BGSK.shape[1]
+    if sight.blocks is not None:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        y_BHTK = flex_attention(q_BHTK, k_BGSK, v_BGSK, block_mask=sight.blocks, scale=scale, enable_gqa=grouped)
+        return y_BHTK.transpose(1, 2)  # pyright: ignore[reportAttributeAccessIssue] - a tuple only where asked for
+    width = q_BHTK.shape[-1]
+    if q_BHTK.is_cuda and width % CUDA_WIDTHS:
+        # Features of zeros change nothing, and without them torch falls back to a [T, T] matrix in memory.
+        q_BHTK, k_BGSK, v_BGSK = (F.pad(x, (0, -width % CUDA_WIDTHS)) for x in (q_BHTK, k_BGSK, v_BGSK))
+    y_BHTK = F.scaled_dot_product_attention(
+        q_BHTK,
+        k_BGSK,
+        v_BGSK,
+        attn_mask=None if sight.mask_BTS is None else sight.mask_BTS.unsqueeze(1),
+        dropout_p=dropout,
+        is_causal=sight.mask_BTS is None,
+        scale=scale,
+        enable_gqa=grouped,
+    )
+    return y_BHTK[..., :width].transpose(1, 2)

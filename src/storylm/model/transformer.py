@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from storylm.config.errors import UsageError
 from storylm.config.model import ModelConfig
-from storylm.model.attention import Attention, KeyValueCache, Sight, build_sights
+from storylm.model.attention import Attention, KeyValueCache
 from storylm.model.dropout import draw_seeds, dropout
 from storylm.model.feedforward import FeedForward
 from storylm.model.norms import build_norm
 from storylm.model.positions import POSITIONS, Angles
-
+from storylm.model.sight import Sight, build_sights
 
 Seeds = tuple[Tensor | None, Tensor | None, Tensor | None]
 NO_SEEDS: Seeds = (None, None, None)
@@ -60,6 +60,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = build_norm(config.norm, config.width, config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+        self.compiled = False
 
     @property
     def head_weight(self) -> Tensor:
@@ -90,9 +91,10 @@ class Transformer(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(length, device=tokens_BT.device)[None]
         keys_BS = None if cache is None else cache.key_positions(positions_BT)
-        sights = build_sights(self.config.windows, positions_BT, documents_BT, keys_BS, len(tokens_BT))
-        angles = self.positions.angles(positions_BT)
         rate = self.config.dropout if self.training else 0.0
+        flexible = self.compiled and self.training and tokens_BT.is_cuda and not rate  # it has no dropout
+        sights = build_sights(self.config.windows, positions_BT, documents_BT, keys_BS, len(tokens_BT), flexible)
+        angles = self.positions.angles(positions_BT)
         seed, *seeds = draw_seeds(rate, 1 + 3 * len(self.blocks), tokens_BT.device)
         x_BTD = dropout(self.positions.add(self.embedding(tokens_BT), positions_BT), rate, seed)
         for layer, block in enumerate(self.blocks):
@@ -109,6 +111,15 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Scores for the token after each one, [B, T, V]. Training never calls this: see `model.loss`."""
         return nn.functional.linear(self.hidden(tokens_BT, positions_BT, documents_BT, cache), self.head_weight)
+
+    def compile_blocks(self) -> None:
+        """Compile what is called most, for training. In place, so that names in checkpoints stay plain."""
+        # Rows of several widths and windows of several sizes are a compilation each. Beyond dynamo's default of 8
+        # the rest would run uncompiled: which, depends on the order they come in, and after a resume it is another.
+        torch._dynamo.config.recompile_limit = 64
+        for block in self.blocks:  # all blocks share one compiled function: deep ones compile as fast as shallow ones
+            block.compile(dynamic=False)
+        self.compiled = True
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> "Transformer":

@@ -46,13 +46,7 @@ class Learner:
         # Gradients below fp16's range are lost unless the loss is scaled up first; bf16 has fp32's range.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         if compiled:
-            # Rows of several widths and windows of several sizes are a compilation each. Beyond dynamo's default of 8
-            # the rest would run uncompiled: which, depends on the order they come in, and after a resume it is another.
-            torch._dynamo.config.recompile_limit = 64
-            # Block by block: all blocks share one compiled function, so a deep model compiles as fast as a
-            # shallow one. In place, so that names in checkpoints stay plain.
-            for block in model.blocks:
-                block.compile(dynamic=False)
+            model.compile_blocks()
 
     def update(self, batches: Sequence[Batch], factor: float, seed: int) -> Update:
         """Learn from micro-batches as if they were one batch, at `factor` times the peak learning rates.

@@ -18,8 +18,6 @@ from storylm.model.transformer import Transformer
 from storylm.optim.average import WeightAverage
 from storylm.training.distributed import Ranks
 
-SHARDABLE = ("adamw", "muon")  # optimizers whose state can be sharded like the weights
-
 
 class Whole:
     """One process: the module as it is."""
@@ -112,10 +110,6 @@ def check_parallel(config: RunConfig, precision: str, ranks: Ranks) -> None:
     """Raises `UsageError` where `train.parallel` does not go with other settings."""
     if ranks.size == 1 or config.train.parallel != "fsdp":
         return
-    if config.optim.optimizer not in SHARDABLE:
-        raise UsageError(
-            f"train.parallel=fsdp does not go with optim.optimizer={config.optim.optimizer}: set train.parallel=ddp"
-        )
     if precision == "fp16":
         raise UsageError("train.parallel=fsdp does not go with train.precision=fp16: set bf16, fp32, or parallel=ddp")
 

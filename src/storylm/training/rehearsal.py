@@ -61,6 +61,7 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
     say({"doing": "compiling" if compiled else "the first step"})
     first = _seconds(session.update, device)
     if first_step_only:
+        session.observers.close()
         return {"first_step": first}
     steps: list[float] = []
     began = time.perf_counter()
@@ -87,22 +88,27 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
         figures["judging"] = _seconds(session.evaluate, device) / len(stories)
         figures["telling"] = _seconds(session.sample, device)
     figures["saving"] = _seconds(session.save, device)
+    session.observers.close()
     figures["memory"] = peak_memory(device)
     return figures
 
 
 def _session(config: RunConfig, folder: Path, device: torch.device, precision: str, compiled: bool) -> Session:
     tokenizer = Tokenizer.load("bytes")
+    fits = tokenizer.vocab_size <= config.model.vocab_size  # else there is nothing to judge and tell with
     learner = Learner(new_model(config).to(device), config, precision, compiled)
     session = Session(
         config,
         learner,
         tokenizer,
         RandomBatches(config, round(story_tokens(config))),  # pyright: ignore[reportArgumentType]
-        _stories(config) if tokenizer.vocab_size <= config.model.vocab_size else [],
+        _stories(config) if fits else [],
         0,
         StepClock(2 * STEPS),
-        Checkpoints(folder / "checkpoints", lambda target: write_model_files(learner.wrapped.plain, tokenizer, target)),
+        Checkpoints(
+            folder / "checkpoints",
+            lambda target: write_model_files(learner.wrapped.plain, tokenizer if fits else None, target),
+        ),
         StopSignal(),
     )
     metrics = MetricsFile(folder / "metrics.jsonl", 0)

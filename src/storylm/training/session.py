@@ -100,8 +100,7 @@ class Session:
         state.step += 1
         state.tokens += update.tokens
         self._unread.append(update)
-        # Reading a number from a GPU waits until it has done all its work; meanwhile it gets no more.
-        if self.learner.model.device.type == "cpu" or len(self._unread) >= UNREAD or self._anything_due():
+        if not read_late(self.learner.model.device) or len(self._unread) >= UNREAD or self._anything_due():
             self._read()
 
     @property
@@ -301,6 +300,14 @@ class Session:
         with self._timer.pause():
             yield
         self._seconds_of[what] = time.monotonic() - began
+
+
+def read_late(device: torch.device) -> bool:
+    """Whether to leave numbers on the device until they are needed.
+
+    Reading one from a GPU waits until it has done all its work, and meanwhile it is given no more.
+    """
+    return device.type != "cpu"
 
 
 def is_due(every: int, step: int) -> bool:

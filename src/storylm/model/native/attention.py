@@ -102,7 +102,7 @@ def _call(name: str, heads: tuple[Tensor, ...], scale: float, dropout: float, se
     problem = _Problem(
         *(batch, tokens, head_count, k_BGTK.shape[1], width),
         *(_ThreeStrides(*x.stride()[:3]) for x in heads),
-        *(scale, 1.0 - dropout, 0 if seed is None else seed.item(), torch.get_num_threads()),
+        *(scale, 1.0 - dropout, 0 if seed is None else int(seed), torch.get_num_threads()),
     )
     half = int(q_BHTK.dtype == torch.bfloat16)
 

@@ -13,7 +13,7 @@ from storylm.model.native.build import library
 def drop(x: Tensor, rate: float, seed: Tensor) -> Tensor:
     """`x` (fp32 or bf16) with a share of `rate` dropped and the rest divided by 1 - rate.
 
-    `seed` (int64, a scalar) alone decides which: several times fewer steps a number than torch's generators take.
+    `seed` (int64, a scalar, not negative) alone decides which: several times fewer steps a number than torch's generators take.
     """
     x = x.contiguous()
     out = torch.empty_like(x)
@@ -25,7 +25,7 @@ def drop(x: Tensor, rate: float, seed: Tensor) -> Tensor:
         int(x.dtype == torch.bfloat16),
         ctypes.c_int64(x.numel()),
         ctypes.c_float(1.0 - rate),
-        ctypes.c_uint64(seed.item() & (2**64 - 1)),
+        ctypes.c_uint64(int(seed)),
         ctypes.c_int64(torch.get_num_threads()),
     )
     return out
