@@ -81,6 +81,8 @@ def compare(name: str, settings: list[str], run: Path, folder: Path) -> dict[str
         what: {"planned": plan[ours], "measured": done[theirs], "error": plan[ours] / done[theirs] - 1}
         for what, (ours, theirs) in pairs.items()
     }
+    estimate = json.loads(output(["-m", "storylm", "plan", name, *overrides, "--no-probe", "--json"]))["memory_bytes"]
+    compared["memory"]["estimated"] = estimate  # what the plan says without a probe
     return {"preset": name, "settings": settings, **compared, "plan": plan}
 
 

@@ -33,7 +33,7 @@ def peak(stories: int, chunk: int, near: str, out) -> int:
 @pytest.mark.parametrize(
     ("stories", "chunk", "near", "a_story"),
     [
-        (500, 2**18, "exact", EXACT_BYTES),
+        (1_000, 2**18, "exact", EXACT_BYTES),
         pytest.param(20_000, 2**23, "exact", EXACT_BYTES, marks=pytest.mark.slow),
         pytest.param(20_000, 2**23, "near", NEAR_BYTES, marks=pytest.mark.slow),
     ],

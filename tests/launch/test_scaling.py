@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from storylm.config.load import preset
+from storylm.config.load import preset, preset_names
 from storylm.config.model import ModelConfig
 from storylm.model.count import flops_per_token, parameters
 from storylm.model.transformer import Transformer
@@ -129,6 +130,15 @@ def test_embeddings_are_counted_without_the_head(paper: ModuleType) -> None:
         head = config.vocab_size * config.width
         found = sum(weight.numel() for key, weight in named.items() if "blocks" not in key and weight.ndim == 2)
         assert paper.tables(config) == found - (0 if config.tied else head)
+
+
+def test_presets_with_a_head_width_that_vllm_lacks_are_named(paper: ModuleType) -> None:
+    text = paper.PAGE.read_text(encoding="utf-8")
+    widths = {int(width) for width in re.findall(r"\d+", text.partition("kernels for: ")[2].partition(".")[0])}
+    models = {name: preset(name).model for name in preset_names()}
+    others = {f"`{name}` ({m.head_dim})" for name, m in models.items() if m.head_dim not in widths}
+    named = set(re.findall(r"`[\w-]+` \(\d+\)", text))
+    assert named == {each for each in others if models[each.split("`")[1]].family != "gpt_neo"}
 
 
 def test_where_nothing_has_to_travel_every_gpu_computes_all_the_time(paper: ModuleType, monkeypatch) -> None:

@@ -95,12 +95,12 @@ def test_a_call_that_makes_no_sense_says_how(arguments: list[str]) -> None:
 @pytest.mark.slow
 def test_two_real_torchruns_find_together_and_train_as_one_process_does(tmp_path: Path) -> None:
     machines = Machines(tmp_path, venv=Path(sys.prefix))
-    arguments = [*SMALL, "data.context=64", "train.device=cpu"]
+    arguments = [*SMALL, "data.context=64", "train.device=cpu", "optim.optimizer=adamw", "optim.lr=0.001"]
     assert machines.start(*arguments, "--out", "alone", hosts=HOSTS[:1]).wait(PATIENCE) == 0
     assert machines.start(*arguments, "--out", "together").wait(PATIENCE) == 0
     alone, together = (losses_of(machines.work / name) for name in ("alone", "together"))
     assert len(alone) == 6  # four of training, two of validation
-    assert together == pytest.approx(alone, abs=1e-5)
+    assert together == pytest.approx(alone, abs=1e-4)  # the samples are the same; how near, is tests/training's to say
 
 
 def losses_of(folder: Path) -> list[float]:

@@ -7,10 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from storylm.config.model import ModelConfig
 from storylm.model import native
 from storylm.model.native import build
+from storylm.model.native.activation import gelu_tanh
 from storylm.model.native.attention import attend
 from storylm.model.native.dropout import drop
 from storylm.model.sight import first_visible
@@ -130,6 +132,24 @@ def test_dropout_keeps_the_mean_and_its_gradient_is_its_mask(dtype: torch.dtype,
         neighbours = kept.flatten()[1:] & kept.flatten()[:-1]
         assert abs(float(neighbours.float().mean()) - 0.75**2) < 0.015  # independent of each other
         assert not kept.equal(drop(x, 0.25, SEED + 1) != 0)
+
+
+@pytest.mark.parametrize("dtype", native.DTYPES)
+@pytest.mark.parametrize("size", [7, 5000, 70_001])
+def test_gelu_and_its_gradient_are_torchs(dtype: torch.dtype, size: int) -> None:
+    x = torch.cat([torch.linspace(-30, 30, size), torch.tensor([0.0, -1e4, 1e4])]).to(dtype).requires_grad_()
+    gradient = torch.linspace(-2, 3, len(x)).to(dtype)
+    exact = F.gelu(x.double(), approximate="tanh")
+    for ours, theirs in (
+        (gelu_tanh(x), exact),
+        (torch.autograd.grad(gelu_tanh(x), x, gradient)[0], torch.autograd.grad(exact, x, gradient.double())[0]),
+    ):
+        assert ours.dtype == dtype
+        rounding = 2**-8 if dtype == torch.bfloat16 else 4e-6
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=rounding, atol=rounding / 2)
+    poisoned = gelu_tanh(torch.tensor([1.0, torch.nan, torch.inf]))
+    assert poisoned.isnan().tolist() == [False, True, False]
+    assert poisoned[2] == torch.inf
 
 
 @pytest.mark.parametrize("width", [4, 40])

@@ -7,7 +7,7 @@ _NORM_ROWS = {"layernorm": 2, "rmsnorm": 1}  # gain and bias, or gain alone
 _STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 _COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 PROCESS_BYTES = 400_000_000  # of Python, torch and what else a run imports, before there is a model
-LOSS_CHUNK = 2**24  # how many logits exist at once in model.loss
+LOSS_CHUNK = {"cpu": 2**24, "cuda": 2**28}  # how many logits exist at once in model.loss
 
 
 def parameters(config: ModelConfig) -> int:
@@ -50,22 +50,24 @@ def training_bytes(
 ) -> int:
     """Peak memory of training on `batch` rows of `context` tokens, without what Python and torch themselves take.
 
-    An estimate for uncompiled training (compiled it is less), the sum of
+    An estimate, for where nothing can be measured: `training.probe` does. The sum of
 
     - weights and gradients in fp32, and the optimizer's moments: two, or one for Muon's matrices;
     - a copy of the matrices in `precision` ("fp32", "bf16" or "fp16"), where that is not fp32;
-    - what each layer keeps for the backward pass (`_kept_per_token`);
-    - one chunk of logits, since all of them never exist at once (`model.loss`).
+    - what each layer keeps for the backward pass (`_kept_per_token`), uncompiled;
+    - one chunk of logits, since all of them never exist at once (`model.loss`), and the head's gradient, twice.
     """
     compute = _COMPUTE_BYTES[precision]
     matrices = config.layers * _block_matrices(config) + config.vocab_size * config.width
     copies = 0 if compute == 4 else compute * matrices
-    layer = _kept_per_token(config, context, compute, device)
+    layer = _kept_per_token(config, compute, device)
     # One layer more for the gradients inside the one that is at work; 12: around the last norm, in fp32.
     kept = batch * context * ((config.layers + 1) * layer + 12 * config.width)
-    rows = min(batch * context, max(256, LOSS_CHUNK // config.vocab_size))
-    logits = rows * config.vocab_size * 21  # they, their gradient, and the steps of softmax in fp32
-    return 4 * parameters(config) + checkpoint_bytes(config, optimizer) + copies + kept + logits
+    chunk = LOSS_CHUNK.get(device, LOSS_CHUNK["cpu"])
+    rows = min(batch * context, max(256, chunk // config.vocab_size))
+    logits = rows * config.vocab_size * compute * (1 if device == "cpu" else 2)  # their gradient in place, or beside
+    head = (4 + compute) * config.vocab_size * config.width
+    return 4 * parameters(config) + checkpoint_bytes(config, optimizer) + copies + kept + logits + head
 
 
 def checkpoint_bytes(config: ModelConfig, optimizer: str) -> int:
@@ -74,7 +76,7 @@ def checkpoint_bytes(config: ModelConfig, optimizer: str) -> int:
     return 4 * total + _STATE_BYTES[optimizer] * hidden + _STATE_BYTES["adamw"] * (total - hidden)
 
 
-def _kept_per_token(config: ModelConfig, context: int, compute: int, device: str) -> int:
+def _kept_per_token(config: ModelConfig, compute: int, device: str) -> int:
     """Bytes that one layer keeps of one token for the backward pass, as autograd was seen to."""
     width, query_width, key_width = config.width, config.heads * config.head_dim, config.kv_heads * config.head_dim
     kept = 8 * width  # the stream at both norms, fp32
@@ -85,11 +87,8 @@ def _kept_per_token(config: ModelConfig, context: int, compute: int, device: str
     kept += compute * config.ff_width * (4 if config.gated else 2)
     kept += 8 * width if config.norm == "rmsnorm" else 0
     kept += 8 * (query_width + key_width) if config.qk_norm else 0
-    if config.dropout:
-        kept += 8 * width
-        # Only GPUs have fused attention with dropout; the CPU keeps weights, noise and product of all heads.
-        kept += 12 * config.heads * context if device == "cpu" else 0
-    return kept
+    # On the CPU, `model.native` makes the same noise again where it is needed.
+    return kept + (2 * width if config.dropout and device != "cpu" else 0)
 
 
 def _block_matrices(config: ModelConfig) -> int:

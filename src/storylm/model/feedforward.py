@@ -3,12 +3,13 @@
 # B batch, T tokens, D width, F feed-forward width
 
 from collections.abc import Callable
-from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storylm.config.model import ModelConfig
+from storylm.model import native
+from storylm.model.native.activation import gelu_tanh as native_gelu_tanh
 
 
 def relu2(x: Tensor) -> Tensor:
@@ -16,9 +17,16 @@ def relu2(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh form (Hendrycks and Gimpel 2016), as GPT-2 has it."""
+    if native.available(x.device) and x.dtype in native.DTYPES:
+        return native_gelu_tanh(x)
+    return F.gelu(x, approximate="tanh")
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_tanh": gelu_tanh,
     "silu": F.silu,
     "relu": F.relu,
     "relu2": relu2,

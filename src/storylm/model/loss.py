@@ -21,7 +21,7 @@ from storylm.model import native
 from storylm.model.native.loss import add_to_, softmax_gradient_
 
 IGNORED = -100
-_CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**28}  # logits of one chunk: 32 MB in bf16; on a GPU enough to fill it
+_CHUNK_ELEMENTS = {"cpu": 3 * 2**23, "cuda": 2**28}  # logits of one chunk: 48 MB in bf16; on a GPU enough to fill it
 _MIN_ROWS = 256
 _ALIGNMENT = (
     64  # rows and columns; matrix products over a vocabulary of 50,257 are up to a half slower than over 50,304
@@ -66,7 +66,7 @@ class _NextTokenLoss(torch.autograd.Function):
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden_ND.device.type, enabled=False):  # precisions are explicit here
             rows = _rows_at_once(hidden_ND, weight_PD)
-            # Made once: 32 fresh MB for each chunk costs the system more to hand out than the chunk to compute.
+            # Made once: 48 fresh MB for each chunk costs the system more to hand out than the chunk to compute.
             logits_CP = weight_PD.new_empty(rows, len(weight_PD))
             more_PD = torch.empty_like(weight_PD)
             for first in range(0, len(hidden_ND), rows):

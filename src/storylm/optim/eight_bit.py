@@ -1,9 +1,9 @@
 """AdamW that keeps its moments in 8 bits: a quarter of the memory of its state (Dettmers et al. 2022).
 
-bitsandbytes and torchao have one too, and both run on CPUs and GPUs. For the 42M weights of `mistral-40m` two
-cores take 5 s a step with bitsandbytes, 8 s with torchao, and what is here 0.6 s: the code of a number is
-looked up instead of searched for. Nor does it need a compiler, as torchao's does on a CPU, or wait for the GPU
-after every tensor, as bitsandbytes' does.
+bitsandbytes and torchao have one too, for CPUs and GPUs. On two cores a weight takes 58 ns with bitsandbytes 0.50,
+86 ns with torchao 0.18 and 19 ns here, where the code of a number is looked up instead of searched for; after 50 steps
+all three are within 1.6 % of fp32. And this one needs neither a compiler nor a minute for it (torchao), does not wait
+for the GPU after each tensor (bitsandbytes), and keeps its state in plain tensors, which checkpoints can hold.
 """
 
 from collections.abc import Iterator

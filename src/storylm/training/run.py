@@ -29,7 +29,14 @@ from storylm.training.observers import Observer, Observers, build_observers
 from storylm.training.out_of_memory import OutOfMemoryError, memory_warning
 from storylm.training.parallel import check_parallel
 from storylm.training.result import RunResult, last_words, result_of
-from storylm.training.run_folder import check_run_folder, differences, saved_config, sole_writer, with_absolute_paths
+from storylm.training.run_folder import (
+    check_run_folder,
+    differences,
+    saved_config,
+    sole_writer,
+    with_absolute_paths,
+    writing_to,
+)
 from storylm.training.session import Batches, Session
 from storylm.training.signals import StopSignal
 from storylm.training.state import shared_state
@@ -119,7 +126,8 @@ def _run(
         with ranks.main_first():
             if ranks.is_main:
                 stack.enter_context(sole_writer(folder, fresh))
-                found = checkpoints.latest()
+                with writing_to(folder):  # what a crash left there is put right
+                    found = checkpoints.latest()
                 if found is not None:
                     model.load_state_dict(load(found.folder)[0].state_dict())
         stop = stack.enter_context(StopSignal(answers=ranks.is_main))
@@ -145,8 +153,9 @@ def _run(
                 session.state.ended = None
         with ranks.main_first():
             if ranks.is_main:
-                write_manifest(folder, prepared)
-                write_text(folder / "config.yaml", to_yaml(config))
+                with writing_to(folder):
+                    write_manifest(folder, prepared)
+                    write_text(folder / "config.yaml", to_yaml(config))
                 if observers is None:
                     observers = build_observers(config, folder, session.state.step)
                 session.observers = Observers(observers)

@@ -59,6 +59,17 @@ def sole_writer(folder: Path, fresh: bool) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Raises `SetupError` where the disk is full or fails in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(
+            f"cannot write to {folder}: {error.strerror or error}; put that right (is the disk full?) and run again"
+        ) from error
+
+
 def saved_config(folder: Path) -> RunConfig | None:
     """The settings of the run in `folder`; None where there is none."""
     path = folder / "config.yaml"

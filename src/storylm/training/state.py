@@ -69,7 +69,7 @@ def optimizer_tensors(optimizers: Sequence[Optimizer], model: nn.Module) -> tupl
         if not (state := optimizer.state.get(parameter)):
             continue  # has not been updated yet
         kinds[name] = type(optimizer).__name__
-        for key, value in state.items():
+        for key, value in sorted(state.items()):  # read from a file, the order may differ from rank to rank
             if isinstance(value, Tensor):
                 tensors[f"{name}/{key}"] = gathered(value.detach())
             elif isinstance(value, int | float):

@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "vectors.h"
 
@@ -76,7 +75,7 @@ inline void products_of(const Layout& l, const float* queries, const float* colu
     for (int64_t k = 0; k < l.width; ++k) {
         const float* key = columns + k * l.padded_tokens + t;
         for (int n = 0; n < N; ++n) {
-            const Floats these = at(key + n * LANES);
+            const Floats these = in_register(at(key + n * LANES));
             for (int r = 0; r < ROWS; ++r) sums[r][n] += queries[r * l.padded_width + k] * these;
         }
     }
@@ -95,7 +94,7 @@ inline void mix_rows(const Layout& l, const float* weights, const float* values,
     Floats sums[ROWS][N] = {};
     for (int64_t t = from; t < to; ++t)
         for (int n = 0; n < N; ++n) {
-            const Floats value = at(values + t * l.padded_width + n * LANES);
+            const Floats value = in_register(at(values + t * l.padded_width + n * LANES));
             for (int r = 0; r < ROWS; ++r) sums[r][n] += weights[r * l.padded_tokens + t] * value;
         }
     for (int r = 0; r < ROWS; ++r)
@@ -163,23 +162,26 @@ struct Block {
     }
 };
 
+inline Ints sees(int64_t first, int64_t query, int64_t t) {
+    const Ints keys = lanes_from(t);
+    return (keys >= int32_t(first)) & (keys <= int32_t(query));
+}
+
 // Scores become weights, with dropout where there is any; returns the normaliser log(sum(exp(scores))).
 float softmax(const Problem& p, const Block& block, int64_t query, int64_t first, uint32_t row, uint32_t threshold,
               float* scores) {
-    Floats most = all(-std::numeric_limits<float>::infinity());
+    const Floats hidden = all(-std::numeric_limits<float>::infinity());
+    Floats most = hidden;
     for (int64_t t = block.from; t < block.to; t += LANES) {
-        const Ints keys = lanes_from(t);
-        const Ints seen = (keys >= int32_t(first)) & (keys <= int32_t(query));
-        const Floats score = seen ? at(scores + t) * p.scale : all(-std::numeric_limits<float>::infinity());
+        Floats score = at(scores + t) * p.scale;
+        if (t < first || t + LANES > query) score = sees(first, query, t) ? score : hidden;
         most = score > most ? score : most;
         at(scores + t) = score;
     }
     const float highest = largest(most);
     Floats sums{};
     for (int64_t t = block.from; t < block.to; t += LANES) {
-        const Ints keys = lanes_from(t);
-        const Ints seen = (keys >= int32_t(first)) & (keys <= int32_t(query));
-        const Floats weight = seen ? exp_nonpositive(at(scores + t) - highest) : Floats{};
+        const Floats weight = exp_nonpositive(at(scores + t) - highest);
         sums += weight;
         at(scores + t) = weight;
     }
@@ -199,8 +201,8 @@ void forward(const Problem& p, const E* q, const E* k, const E* v, const int32_t
     const int64_t per_group = p.heads / p.groups, row = p.heads * p.width;
     #pragma omp parallel num_threads(p.threads)
     {
-        std::vector<float> keys(l.size()), values(l.size()), queries(l.size() + ROWS * l.padded_width);
-        std::vector<float> scores(ROWS * l.padded_tokens), mixed(l.size() + ROWS * l.padded_width);
+        Buffer keys(l.size()), values(l.size()), queries(l.size() + ROWS * l.padded_width);
+        Buffer scores(ROWS * l.padded_tokens), mixed(l.size() + ROWS * l.padded_width);
         #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < p.batch * p.groups; ++task) {
             const int64_t b = task / p.groups, g = task % p.groups;
@@ -232,14 +234,11 @@ void softmax_backward(const Problem& p, const Block& block, int64_t query, int64
                       uint32_t threshold, float normaliser, float dot, float* scores, float* d_weights) {
     const float share = 1.0f / p.kept;
     for (int64_t t = block.from; t < block.to; t += LANES) {
-        const Ints keys = lanes_from(t);
-        const Ints seen = (keys >= int32_t(first)) & (keys <= int32_t(query));
-        const Floats weight = seen ? exp_nonpositive(at(scores + t) * p.scale - normaliser) : Floats{};
+        Floats weight = exp_nonpositive(at(scores + t) * p.scale - normaliser);
+        if (t < first || t + LANES > query) weight = sees(first, query, t) ? weight : Floats{};
         Floats kept = all(share);
-        if (p.kept < 1.0f) kept = is_kept(row, (Bits)keys, threshold) ? kept : Floats{};
-        // Where nothing is seen d_weights may hold anything, even NaN.
-        const Floats gradient = weight * (at(d_weights + t) * kept - dot) * p.scale;
-        at(d_weights + t) = seen ? gradient : Floats{};
+        if (p.kept < 1.0f) kept = is_kept(row, (Bits)lanes_from(t), threshold) ? kept : Floats{};
+        at(d_weights + t) = weight * (at(d_weights + t) * kept - dot) * p.scale;
         at(scores + t) = weight * kept;
     }
 }
@@ -253,10 +252,10 @@ void backward(const Problem& p, const E* q, const E* k, const E* v, const int32_
     #pragma omp parallel num_threads(p.threads)
     {
         const int64_t spare = ROWS * l.padded_width;
-        std::vector<float> keys(l.size()), key_rows(l.wide ? l.size() : 0), values(l.size());
-        std::vector<float> queries(l.size() + spare), outs(l.size() + spare), d_outs(l.size() + spare);
-        std::vector<float> d_queries(l.size() + spare), d_keys(l.size()), d_values(l.size());
-        std::vector<float> scores(ROWS * l.padded_tokens), d_weights(ROWS * l.padded_tokens);
+        Buffer keys(l.size()), key_rows(l.wide ? l.size() : 0), values(l.size());
+        Buffer queries(l.size() + spare), outs(l.size() + spare), d_outs(l.size() + spare);
+        Buffer d_queries(l.size() + spare), d_keys(l.size()), d_values(l.size());
+        Buffer scores(ROWS * l.padded_tokens), d_weights(ROWS * l.padded_tokens);
         #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < p.batch * p.groups; ++task) {
             const int64_t b = task / p.groups, g = task % p.groups;
@@ -265,8 +264,8 @@ void backward(const Problem& p, const E* q, const E* k, const E* v, const int32_
             read_columns(l, key, p.k_strides[2], keys.data());
             if (l.wide) read_rows(l, key, p.k_strides[2], key_rows.data());
             read_columns(l, v + b * p.v_strides[0] + g * p.v_strides[1], p.v_strides[2], values.data());
-            std::fill(d_keys.begin(), d_keys.end(), 0.0f);
-            std::fill(d_values.begin(), d_values.end(), 0.0f);
+            d_keys.clear();
+            d_values.clear();
             for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
                 const int64_t place = b * p.tokens * row + h * p.width;
                 read_rows(l, q + b * p.q_strides[0] + h * p.q_strides[1], p.q_strides[2], queries.data());

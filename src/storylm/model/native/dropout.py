@@ -13,7 +13,7 @@ from storylm.model.native.build import library
 def drop(x: Tensor, rate: float, seed: Tensor) -> Tensor:
     """`x` (fp32 or bf16) with a share of `rate` dropped and the rest divided by 1 - rate.
 
-    `seed` (int64, a scalar, not negative) alone decides which: several times fewer steps a number than torch's generators take.
+    `seed` (int64, a scalar, not negative) decides which, in far fewer steps a number than torch's generators take.
     """
     x = x.contiguous()
     out = torch.empty_like(x)

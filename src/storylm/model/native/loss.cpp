@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "vectors.h"
 
@@ -46,7 +45,7 @@ void gradient(E* logits, const int64_t* targets, float* nats, int64_t rows, int6
               int64_t threads) {
     #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> weights(vocabulary + LANES);
+        Buffer weights(vocabulary);
         #pragma omp for schedule(dynamic, 4)
         for (int64_t c = 0; c < rows; ++c) {
             E* row = logits + c * stride;

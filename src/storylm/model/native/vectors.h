@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace {
 
@@ -18,9 +19,31 @@ typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alia
 typedef uint32_t Bits __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
 
+// Zeros to begin with, and where lines of the cache begin: a vector across two lines costs twice.
+class Buffer {
+    struct alignas(64) Line {
+        float numbers[16] = {};
+    };
+    std::vector<Line> lines;
+
+  public:
+    explicit Buffer(int64_t size) : lines((size + 15) / 16) {}
+    float* data() { return lines.data()->numbers; }
+    float& operator[](int64_t i) { return data()[i]; }
+    void clear() { std::memset(data(), 0, lines.size() * sizeof(Line)); }
+};
+
 inline Floats& at(float* p) { return *reinterpret_cast<Floats*>(p); }
 inline const Floats& at(const float* p) { return *reinterpret_cast<const Floats*>(p); }
 inline Floats all(float x) { return x - Floats{}; }
+
+// Without this GCC reads a number that is used four times four times, and reading is what the products wait for.
+inline Floats in_register(Floats x) {
+#if defined(__AVX__)
+    asm("" : "+v"(x));
+#endif
+    return x;
+}
 
 inline float total(Floats x) {
     float sum = 0;
@@ -71,14 +94,14 @@ inline void store(Floats x, bf16* p) {
 // e^x for x <= 0, to about 1e-7 of it: 2^n * 2^f, n whole and |f| <= 1/2, the latter a Taylor polynomial.
 inline Floats exp_nonpositive(Floats x) {
     x = x * 1.44269504f;
-    x = x < -126.0f ? all(-126.0f) : x;
+    const Ints vanishes = x < -126.0f;
     const Floats magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to whole numbers
     const Floats shifted = x + magic;
     const Floats f = x - (shifted - magic);
     const Floats y = 1.0f + f * (0.693147181f + f * (0.240226507f + f * (0.0555041087f + f * (0.00961812911f +
                      f * (0.00133335581f + f * 0.000154035304f)))));
     const Ints n = (Ints)shifted - (Ints)magic;
-    return x == x ? (Floats)((Ints)y + (n << 23)) : x;  // NaN stays NaN
+    return vanishes ? Floats{} : x == x ? (Floats)((Ints)y + (n << 23)) : x;  // NaN stays NaN
 }
 
 // What dropout keeps is decided by a hash of a seed, a row and a column: the same whatever the order of the work,
