@@ -4,8 +4,8 @@
 
 Each plan and each run is a process of its own. The plan is made by the command, the run by `storylm train`'s function,
 on the real TinyStories of `STORYLM_SHARED` (default: ../shared) where there are any, else on built-in stories; they
-are prepared before, as that is no part of a run's time. The memory of a run is the peak of its process's resident set,
-its time that from the call to the saved and judged model.
+are prepared before. The memory of a run is the peak of its process's resident set, its time that from the first step,
+compiling included, to the saved and judged model.
 """
 
 import argparse
@@ -31,13 +31,18 @@ TRAIN = """
 import json, sys, time
 from pathlib import Path
 from storylm.config.load import resolve
+from storylm.training import run
 from storylm.training.device import pick_device
 from storylm.training.memory import peak_memory
-from storylm.training.run import train_run
 
+def timed(session, loop=run.train_loop):
+    global began
+    began = time.perf_counter()
+    return loop(session)
+
+run.train_loop = timed
 config = resolve(sys.argv[1], None, sys.argv[3:]).config
-began = time.perf_counter()
-result = train_run(config, Path(sys.argv[2]))
+result = run.train_run(config, Path(sys.argv[2]))
 seconds = time.perf_counter() - began
 memory = peak_memory(pick_device(config.train.device))
 print(json.dumps({"seconds": seconds, "memory_bytes": memory, "reason": result.reason}))
@@ -72,7 +77,8 @@ def main() -> None:
 
 def compare(name: str, settings: list[str], run: Path, folder: Path) -> dict[str, Any]:
     """Plan a run and train it."""
-    overrides = [*settings, f"data.source={prepared(name, folder)}"]
+    # The tokenizer is the one of the prepared stories, which need not be fetched by its name.
+    overrides = [*settings, f"data.source={prepared(name, folder)}", "tokenizer=bpe"]
     plan = json.loads(output(["-m", "storylm", "plan", name, *overrides, "--json"]))
     done = json.loads(output(["-c", TRAIN, name, str(run), *overrides]).splitlines()[-1])  # after the run's own lines
     assert done["reason"] == "finished", done

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from data.corpora_on_disk import contents, corpus_of
 from data.slurm import fake_slurm
 from storylm.config.errors import SetupError, UsageError
+from storylm.config.schema import CleaningConfig
+from storylm.data.parts import GrammarPart
 from storylm.data.preparing.executors import executor_of
-from storylm.data.preparing.pool import Pool
+from storylm.data.preparing.pool import Pool, Tally
+from storylm.data.preparing.reading import ReadTask
 
 CHUNK_BYTES = 6000
 # A process of its own: datatrove forks one, which a process with threads should not. So small chunks are set there.
@@ -104,6 +108,23 @@ def test_a_task_that_fails_on_slurm_says_why_and_can_be_done_later(corpus, whole
     assert contents(tmp_path / "out") == whole
 
 
+def test_ctrl_c_cancels_the_job(tmp_path, cluster, monkeypatch):
+    for name in ("PATH", "FAKE_SLURM_LOG"):
+        monkeypatch.setenv(name, cluster[name])
+    waiting = executor_of("slurm", job=["partition=cpu", "time=1:00:00"])
+    ended = threading.Event()
+    monkeypatch.setattr(type(waiting), "start", lambda *args: ended.wait())
+
+    def interrupt(tally: Tally, finished: list[int]) -> None:
+        raise KeyboardInterrupt
+
+    task = ReadTask(GrammarPart(0, 0, 1), tmp_path / "part", "train", CleaningConfig(), CHUNK_BYTES)
+    with pytest.raises(KeyboardInterrupt):
+        list(waiting.run([task], 1, tmp_path / "work", interrupt))
+    ended.set()
+    assert "--name storylm-" in (tmp_path / "bin" / "log").read_text()
+
+
 @pytest.mark.slow
 def test_ray(corpus, whole, tmp_path):
     pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'storylm[ray]'")
@@ -134,7 +155,8 @@ def test_what_an_executor_needs_is_told(monkeypatch):
     with pytest.raises(UsageError, match="needs time: add --job time="):
         executor_of("slurm", job=["partition=cpu", "time"])
     monkeypatch.delitem(sys.modules, "storylm.data.preparing.on_datatrove", raising=False)
-    monkeypatch.setitem(sys.modules, "datatrove", None)
+    monkeypatch.delattr("storylm.data.preparing.on_datatrove", raising=False)
+    monkeypatch.setitem(sys.modules, "datatrove.executor", None)
     with pytest.raises(SetupError, match=r"needs datatrove: pip install 'storylm\[scale\]'"):
         executor_of("datatrove")
 

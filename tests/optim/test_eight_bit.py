@@ -3,19 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from storylm.config.model import ModelConfig
 from storylm.config.schema import OptimConfig
 from storylm.model.transformer import Transformer
-from storylm.optim import eight_bit
+from storylm.optim import codes, eight_bit
 from storylm.optim.build import build_optimizers
 from storylm.optim.eight_bit import AdamW8bit, block_size
 from storylm.training.checkpoint import optimizer_tensors, restore_optimizers
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -32,42 +28,6 @@ CPU = torch.device("cpu")
 )
 def test_blocks_part_rows_evenly(shape: tuple[int, ...], block: int | None) -> None:
     assert block_size(torch.empty(shape)) == block
-
-
-@pytest.mark.parametrize("signed", [True, False])
-def test_levels_are_those_of_dynamic_tree_quantisation(signed: bool) -> None:
-    levels = np.array(eight_bit._dynamic_levels(signed))
-    assert len(levels) == 256
-    assert (np.diff(levels) > 0).all()
-    assert levels[-1] == 1.0
-    if signed:  # but for 1, which has no opposite
-        np.testing.assert_allclose(levels[:127], -levels[128:255][::-1])
-        # The largest seventh of the code is a line from 0.1 to 1, the smallest one number in the middle of a millionth.
-        np.testing.assert_allclose(levels[-65:-1], 0.1 + 0.9 * (np.arange(64) + 0.5) / 64)
-        assert levels[128] == pytest.approx(0.55e-6)
-    else:
-        np.testing.assert_allclose(levels[-129:-1], 0.1 + 0.9 * (np.arange(128) + 0.5) / 128)
-        np.testing.assert_allclose(levels[:3], [0, 0.325e-6, 0.775e-6])
-
-
-@given(st.integers(0, 2**31), st.sampled_from([1e-12, 1e-3, 1.0, 1e6]), st.booleans())
-def test_a_number_becomes_one_of_the_two_levels_around_it(seed: int, scale: float, signed: bool) -> None:
-    random = np.random.default_rng(seed)
-    numbers = (random.standard_normal((3, 64)) * 10 ** random.uniform(-8, 0, (3, 64)) * scale).astype(np.float32)
-    numbers[1, :32] = 0
-    numbers = numbers if signed else np.abs(numbers)
-    codes, scales = torch.zeros(3, 64, dtype=torch.uint8), torch.zeros(3, 2)
-    eight_bit._quantise(torch.tensor(numbers), codes, scales, signed)
-    again = eight_bit._dequantise(codes, scales, signed).numpy()
-    largest = np.abs(numbers.reshape(3, 2, 32)).max(-1)
-    assert np.array_equal(scales.numpy(), largest)
-    levels = np.array(eight_bit._dynamic_levels(signed))
-    shares = numbers / np.where(largest, largest, 1).repeat(32, 1)
-    nearest = np.abs(shares[..., None] - levels).min(-1)
-    error = np.abs(again - numbers) / np.where(largest, largest, 1).repeat(32, 1)
-    # Never further off than the nearest level by more than what bf16 rounds away, twice.
-    assert (error <= nearest + 2 * np.abs(shares) / 256 + 1e-6).all()
-    assert (again[1, :32] == 0).all()
 
 
 def test_equals_the_formula() -> None:
@@ -93,7 +53,7 @@ def test_equals_the_formula() -> None:
 
 
 def _through_8_bits(numbers: np.ndarray, block: int, signed: bool) -> np.ndarray:
-    levels = np.array(eight_bit._dynamic_levels(signed))
+    levels = np.array(codes._dynamic_levels(signed))
     blocks = numbers.reshape(len(numbers), -1, block)
     scale = np.abs(blocks).max(-1, keepdims=True)
     shares = torch.tensor(blocks / scale).bfloat16().double().numpy()
@@ -138,8 +98,9 @@ def test_worked_on_together_or_one_by_one(monkeypatch) -> None:
             optimizer.step()
         return [parameter.detach() for parameter in parameters]
 
-    for batch in (100, 1000, 5000, 10**7):
-        assert all(torch.equal(a, b) for a, b in zip(weights(1), weights(batch), strict=True))
+    together = weights(10**7)
+    for batch in (1, 5000):
+        assert all(torch.equal(a, b) for a, b in zip(weights(batch), together, strict=True))
 
 
 def test_small_tensors_keep_fp32() -> None:

@@ -106,5 +106,6 @@ def run(name: str, finite: str, step_where: Callable[[Optimizer, Tensor], None])
     return found
 
 
+@pytest.mark.slow
 def test_sharded_over_two_processes_as_whole(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(compare, (tmp_path / "store",), nprocs=2)

@@ -1,8 +1,9 @@
 """A run of two epochs with dropout, what it leaves undisturbed, and where the figures of the full tests go."""
 
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from storylm.config.files import write_text
 from storylm.config.load import resolve, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.prepare import prepare
+from storylm.model.native.build import library
 from storylm.training.run import train_run
 from training.runs import SMALL, record_of
 
@@ -27,6 +29,21 @@ TWO_EPOCHS = (
     "train.sample_every=8",
     "train.save_every=3",
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_arithmetic(_own_cache: None) -> None:
+    """All processes compute with the kernels of `model.native`, or, where they cannot be built in time, none does."""
+    if library() is None:
+        os.environ["STORYLM_NATIVE"] = "0"
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_works() -> Iterator[None]:
+    """Also where these tests run in the background of a shell, which has SIGINT ignored there; so do runs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ A process tells what it does as events, each a tuple, and those come through wha
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -72,4 +73,5 @@ def _live(told: Connection, printer: Connection, target: Callable[..., None], ar
     for descriptor in (1, 2):
         os.dup2(printer.fileno(), descriptor)
     printer.close()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the fork server was started without
     target(lambda *event: told.send(event), *arguments)

@@ -15,6 +15,7 @@ from storylm.data.batches import _Batches
 from storylm.training.distributed import Ranks, joined
 from storylm.training.parallel import check_parallel
 from storylm.training.run import resume_run, train_run
+from storylm.training.voice import one_voice
 from training.ranks import Job, launch, note_rows, rows_read, script, torchrun
 from training.runs import record_of
 
@@ -177,7 +178,7 @@ def test_a_process_by_itself_waits_for_no_one(monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
     ranks = joined()
     assert ranks == Ranks()
-    with ranks.one_voice(), ranks.main_first(), ranks.leaders_first():
+    with one_voice(ranks), ranks.main_first(), ranks.leaders_first():
         assert ranks.sum_up([1, 2.5]) == ranks.highest([1, 2.5]) == [1, 2.5]
         assert ranks.share(b"data") == b"data"
         assert ranks.device("mps") == "mps"

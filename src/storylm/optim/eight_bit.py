@@ -7,13 +7,13 @@ for the GPU after each tensor (bitsandbytes), and keeps its state in plain tenso
 """
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from storylm.optim.codes import dequantise, quantise
 from storylm.optim.update import local
 
 # R rows, W width of a row, N blocks of a row
@@ -77,13 +77,13 @@ class AdamW8bit(Optimizer):
         torch._foreach_add_([state["step"] for state in states], 1)  # type: ignore[attr-defined]
         step = states[0]["step"]
         keys = ("exp_avg_codes", "exp_avg_scale", "exp_avg_sq_codes", "exp_avg_sq_scale")
-        columns = [parameters, [parameter.grad for parameter in parameters]]
+        columns = [[parameter.grad for parameter in parameters], parameters]
         columns += [[state[key] for state in states] for key in keys]
         for views in _batches([[local(tensor) for tensor in column] for column in columns]):
             # Of several tensors copies side by side, of one a view.
             batch = [column[0] if len(column) == 1 else torch.cat(column) for column in views]
             _adamw(*batch, step=step, **{name: group[name] for name in ("lr", "betas", "eps", "weight_decay")})
-            for column, updated in zip(views, batch, strict=True):
+            for column, updated in zip(views[1:], batch[1:], strict=True):
                 if len(column) > 1:
                     torch._foreach_copy_(column, updated.split([len(view) for view in column]))  # type: ignore[attr-defined]
 
@@ -116,8 +116,8 @@ def _batches(columns: list[list[Tensor]]) -> Iterator[list[list[Tensor]]]:
 
 
 def _adamw(
-    weights_RW: Tensor,
     gradients_RW: Tensor,
+    weights_RW: Tensor,
     first_RW: Tensor,
     first_RN: Tensor,
     second_RW: Tensor,
@@ -130,56 +130,11 @@ def _adamw(
     weight_decay: float,
 ) -> None:
     """Loshchilov & Hutter 2019; weights, codes and scales are updated in place."""
-    average = _dequantise(first_RW, first_RN, signed=True).lerp_(gradients_RW, 1 - betas[0])
-    square = _dequantise(second_RW, second_RN, signed=False).mul_(betas[1])
+    average = dequantise(first_RW, first_RN, signed=True).lerp_(gradients_RW, 1 - betas[0])
+    square = dequantise(second_RW, second_RN, signed=False).mul_(betas[1])
     square.addcmul_(gradients_RW, gradients_RW, value=1 - betas[1])
-    _quantise(average, first_RW, first_RN, signed=True)
-    _quantise(square, second_RW, second_RN, signed=False)
+    quantise(average, first_RW, first_RN, signed=True)
+    quantise(square, second_RW, second_RN, signed=False)
     denominator = square.sqrt_().div_((1 - betas[1] ** step).sqrt()).add_(eps)
     weights_RW.mul_(1 - lr * weight_decay)
     weights_RW.sub_(average.mul_(lr / (1 - betas[0] ** step)).div_(denominator))
-
-
-def _dequantise(codes_RW: Tensor, scale_RN: Tensor, signed: bool) -> Tensor:
-    levels, _ = _tables(signed, codes_RW.device)
-    values = levels.index_select(0, codes_RW.flatten().int()).view(codes_RW.shape)
-    _blocks(values, scale_RN).mul_(scale_RN[..., None])
-    return values
-
-
-def _quantise(values_RW: Tensor, codes_RW: Tensor, scale_RN: Tensor, signed: bool) -> None:
-    """Write each value's code and each block's scale."""
-    _, codes = _tables(signed, values_RW.device)
-    blocks = _blocks(values_RW, scale_RN)
-    torch.amax(blocks.abs(), dim=-1, out=scale_RN)
-    shares = blocks / scale_RN.clamp(min=torch.finfo(torch.float32).tiny)[..., None]
-    bits = shares.bfloat16().view(torch.int16).flatten().int().add_(2**15)
-    codes_RW.copy_(codes.index_select(0, bits).view(codes_RW.shape))
-
-
-def _blocks(values_RW: Tensor, scale_RN: Tensor) -> Tensor:
-    """A view of the blocks, [R, N, block]."""
-    return values_RW.unflatten(1, (scale_RN.shape[1], values_RW.shape[1] // scale_RN.shape[1]))
-
-
-@cache
-def _tables(signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The value of each code, [256], and the nearest code of each bf16 number, [65536], in the order of its bits.
-
-    Rounding to bf16 first makes a table of all numbers possible. It moves a number by 1/512 of itself at most; the
-    levels stand further apart by far.
-    """
-    levels = torch.tensor(_dynamic_levels(signed))
-    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).float()
-    codes = torch.bucketize(numbers, (levels[:-1] + levels[1:]) / 2, right=True).to(torch.uint8)
-    return levels.to(device), codes.to(device)
-
-
-def _dynamic_levels(signed: bool) -> list[float]:
-    """256 numbers in [-1, 1], or [0, 1]: seven powers of ten, each finer than the one below (Dettmers 2015)."""
-    levels = [0.0, 1.0]
-    for exponent in range(7):
-        count = 2**exponent if signed else 2 ** (exponent + 1)
-        values = [10.0 ** (exponent - 6) * (0.1 + 0.9 * (i + 0.5) / count) for i in range(count)]
-        levels += values + [-value for value in values if signed]
-    return sorted(levels)

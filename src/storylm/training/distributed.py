@@ -6,18 +6,17 @@ what only one may do (write files, print), rank 0 does. Whatever depends on a cl
 
 import atexit
 import os
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from storylm.config.errors import SetupError, UsageError
+from storylm.config.errors import UsageError
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -137,33 +136,6 @@ class Ranks:
         if worst and not exit_code:
             raise SystemExit(int(worst))
 
-    # -- what is said --------------------------------------------------------------------------------
-
-    @contextmanager
-    def one_voice(self) -> Iterator[None]:
-        """Only rank 0 is heard, and it says so in a line where another process is lost; nobody else prints.
-
-        Errors that leave the block are the caller's to print, on whatever rank.
-        """
-        if self.size == 1:
-            yield
-            return
-        try:
-            if self.is_main:
-                yield
-            else:
-                with open(os.devnull, "w") as nowhere, _silence(nowhere):
-                    yield
-        except RuntimeError as error:
-            if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
-                raise
-            if not self.is_main:
-                raise SystemExit(SetupError.exit_code) from error
-            raise SetupError(
-                "another process of this run is gone: run again to go on from the last checkpoint, or let "
-                "torchrun --max-restarts do so"
-            ) from error
-
 
 def joined() -> Ranks:
     """The ranks that torchrun started this process with; a process by itself where it did not.
@@ -187,10 +159,3 @@ def _join() -> Ranks:
     talk = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(talk, dist.ProcessGroup)  # every rank is in it
     return Ranks(rank, local, size, talk)
-
-
-@contextmanager
-def _silence(nowhere: TextIO) -> Iterator[None]:
-    with redirect_stdout(nowhere), redirect_stderr(nowhere), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -2,8 +2,8 @@
 
     python -m storylm.training.rehearsal < SETTINGS.yaml
 
-The stories are random tokens, the folder is a temporary one. Prints a line of JSON for every thing done, and a last
-one with the figures.
+The folder is a temporary one, the stories are random tokens unless prepared ones are given. Prints a line of JSON for
+every thing done, and a last one with the figures.
 """
 
 import json
@@ -19,8 +19,10 @@ from typing import Any
 import torch
 
 from storylm.config.errors import UserError
+from storylm.config.files import expanded
 from storylm.config.load import from_yaml
 from storylm.config.schema import RunConfig
+from storylm.data.prepared import Prepared, read_manifest
 from storylm.model.store import write_model_files
 from storylm.text.tokenizer import Tokenizer
 from storylm.training.checkpoint import Checkpoints
@@ -34,8 +36,8 @@ from storylm.training.metrics import MetricsFile
 from storylm.training.observers import Observers
 from storylm.training.peak import matmul_peak
 from storylm.training.random_batches import RandomBatches
-from storylm.training.run import new_model
-from storylm.training.session import Session
+from storylm.training.run import build_batches, check_vocabulary, new_model
+from storylm.training.session import Batches, Session
 from storylm.training.signals import StopSignal
 
 STEPS, SECONDS = 20, 30.0  # whichever comes first, once the first step is done, but
@@ -94,20 +96,19 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
 
 
 def _session(config: RunConfig, folder: Path, device: torch.device, precision: str, compiled: bool) -> Session:
-    tokenizer = Tokenizer.load("bytes")
-    fits = tokenizer.vocab_size <= config.model.vocab_size  # else there is nothing to judge and tell with
     learner = Learner(new_model(config).to(device), config, precision, compiled)
+    batches, tokenizer, stories = _stories(config)
     session = Session(
         config,
         learner,
         tokenizer,
-        RandomBatches(config, round(story_tokens(config))),  # pyright: ignore[reportArgumentType]
-        _stories(config) if fits else [],
+        batches,
+        stories,
         0,
         StepClock(2 * STEPS),
         Checkpoints(
             folder / "checkpoints",
-            lambda target: write_model_files(learner.wrapped.plain, tokenizer if fits else None, target),
+            lambda target: write_model_files(learner.wrapped.plain, tokenizer if stories else None, target),
         ),
         StopSignal(),
     )
@@ -116,12 +117,24 @@ def _session(config: RunConfig, folder: Path, device: torch.device, precision: s
     return session
 
 
-def _stories(config: RunConfig) -> list[str]:
-    """As many stories as are judged at once, of as many bytes as theirs have tokens: here each byte is one."""
+def _stories(config: RunConfig) -> tuple[Batches, Tokenizer, list[str]]:
+    """What to learn from, the tokenizer, and as many stories to judge as are judged at once.
+
+    The run's own where they are prepared in a folder that is given as the source. Else random tokens; and to judge,
+    stories with a byte for each token that the run's would have, or none where the model has not even room for bytes.
+    """
     mean = story_tokens(config)
-    judged = config.train.eval_stories or validation_stories(config) or 1000
-    count = min(judged, max(1, round(16 * config.model.context / mean)))  # `evaluate` takes 16 rows at a time
-    return ["x" * max(1, round(mean * (0.5 + (number + 0.5) / count))) for number in range(count)]
+    count = config.train.eval_stories or validation_stories(config) or 1000
+    count = min(count, max(1, round(16 * config.model.context / mean)))  # `evaluate` takes 16 rows at a time
+    source = expanded(config.data.source)
+    if read_manifest(source) is not None:
+        prepared = Prepared.load(source)
+        check_vocabulary(config, prepared.tokenizer)
+        return build_batches(config, prepared), prepared.tokenizer, prepared.validation_stories()[:count]
+    batches: Any = RandomBatches(config, round(mean))
+    tokenizer = Tokenizer.load("bytes")
+    lengths = (max(1, round(mean * (0.5 + (number + 0.5) / count))) for number in range(count))
+    return batches, tokenizer, ["x" * n for n in lengths] if tokenizer.vocab_size <= config.model.vocab_size else []
 
 
 def _seconds(action: Callable[..., Any], device: torch.device) -> float:

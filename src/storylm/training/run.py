@@ -40,6 +40,7 @@ from storylm.training.run_folder import (
 from storylm.training.session import Batches, Session
 from storylm.training.signals import StopSignal
 from storylm.training.state import shared_state
+from storylm.training.voice import one_voice
 
 LAYOUTS = {"packed": PackedBatches, "padded": PaddedBatches}
 
@@ -60,7 +61,7 @@ def train_run(
     """`train`, for the command line: `fresh` deletes what stands in the folder; `observers` replace the usual ones."""
     ranks = joined()
     folder = out or Path("runs") / config.name
-    with ranks.one_voice():
+    with one_voice(ranks):
         with ranks.main_first():
             config = with_absolute_paths(config)
             if ranks.is_main:
@@ -71,7 +72,7 @@ def train_run(
 def resume_run(folder: Path, overrides: Sequence[str] = ()) -> RunResult:
     """Go on with the run in `folder`; `overrides` (key=value) change its settings from here on."""
     ranks = joined()
-    with ranks.one_voice():
+    with one_voice(ranks):
         text, extended = b"", False
         with ranks.main_first():
             if ranks.is_main:  # only there need the folder be
@@ -108,11 +109,11 @@ def _run(
         check_parallel(config, precision, ranks)
         to_config_json(config.model)
         if config.tokenizer != OWN:
-            _check_vocabulary(config, Tokenizer.load(config.tokenizer))
+            check_vocabulary(config, Tokenizer.load(config.tokenizer))
         prepared = prepare_cached(config)
         tokenizer = prepared.tokenizer
-        _check_vocabulary(config, tokenizer)
-        batches = _build_batches(config, prepared)
+        check_vocabulary(config, tokenizer)
+        batches = build_batches(config, prepared)
         batches.micro_batches(ranks.size)
     if device.type == "cpu":
         torch.set_num_threads(config.train.threads or torch.get_num_threads())
@@ -179,7 +180,8 @@ def new_model(config: RunConfig) -> Transformer:
     return model
 
 
-def _build_batches(config: RunConfig, prepared: Prepared) -> Batches:
+def build_batches(config: RunConfig, prepared: Prepared) -> Batches:
+    """The batches that a run of `config` learns from."""
     return LAYOUTS[config.data.layout](
         prepared.split("train"),
         context=config.row_length,
@@ -199,7 +201,8 @@ def _build_clock(config: RunConfig, batches: Batches) -> Clock:
     return StepClock(max(1, math.ceil((train.epochs or 1.0) * batches.steps_per_epoch)))
 
 
-def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
+def check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
+    """Raise `UsageError` where the tokenizer has more tokens than the model has rows for."""
     if tokenizer.vocab_size > config.model.vocab_size:
         enough = -(-tokenizer.vocab_size // 64) * 64
         raise UsageError(

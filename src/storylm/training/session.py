@@ -1,9 +1,6 @@
 """One run in progress: what the loop calls, and what a checkpoint must hold to go on bit for bit."""
 
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 
 import torch
@@ -17,6 +14,7 @@ from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 from storylm.training.checkpoint import Checkpoints, TrainerState, optimizer_tensors, restore_optimizers
 from storylm.training.clock import Clock, MinuteClock, StepClock
+from storylm.training.ending import Ending
 from storylm.training.judging import Stopped, judge, uncompiled
 from storylm.training.learner import Learner, Update
 from storylm.training.memory import peak_memory
@@ -65,10 +63,9 @@ class Session:
         self._unread: list[Update] = []
         self._save_by_time = False
         self._timer = Timer()
-        self._tokens_per_story = validation_tokens / max(1, len(validation))
-        # What the end of the run takes; as measured, once it has been.
-        self._seconds_per_story: float | None = None
-        self._seconds_of = {"sample": 1.0, "save": 2.0}
+        some, all_of_them = len(validation[: config.train.eval_stories]), len(validation)
+        at_the_end = some if some == all_of_them else some + all_of_them
+        self._ending = Ending(self._timer, at_the_end, validation_tokens / max(1, all_of_them))
 
     # -- what the loop does --------------------------------------------------------------------------
 
@@ -136,10 +133,8 @@ class Session:
         if not stories:
             return False
         state = self.state
-        began = time.monotonic()
-        with self._timer.pause():
+        with self._ending.aside("story", len(stories)):
             likelihood = judge(self._gathered(), self.tokenizer, stories, self.ranks, self.stop)
-        self._seconds_per_story = (time.monotonic() - began) / len(stories)
         before = math.inf if state.best_pass is None else Likelihood(**state.best_pass).bits_per_byte
         best = likelihood.bits_per_byte < before  # never where it is not a number
         state.without_gain = 0 if best else state.without_gain + 1
@@ -163,7 +158,7 @@ class Session:
     def sample(self) -> None:
         """A story from each of the run's prompts, the same seed every time."""
         model = self._gathered()
-        with self._aside("sample"), self.ranks.main_first():
+        with self._ending.aside("sample"), self.ranks.main_first():
             if not self.ranks.is_main:
                 return
             with uncompiled():
@@ -195,7 +190,7 @@ class Session:
             "scaler": self.learner.scaler.state_dict(),
         }
         self._gathered()  # what `checkpoints` writes
-        with self._aside("save"), self.ranks.main_first():
+        with self._ending.aside("save"), self.ranks.main_first():
             if self.ranks.is_main:
                 self.observers.before_checkpoint()
                 self.checkpoints.save(TrainerState(self.state.step, values, tensors), best=best, keep=self._to_keep())
@@ -247,7 +242,7 @@ class Session:
             if not self.diverged:
                 self.state.count(nats, update.tokens, norm, bool(applied))
         self._timer.step(sum(update.tokens for update in unread), len(unread))
-        self.clock.observe(self._timer.seconds_per_step, self._seconds_at_the_end())
+        self.clock.observe(self._timer.seconds_per_step, self._ending.seconds(self.state.tokens / self.state.step))
 
     def _gathered(self) -> Transformer:
         """The model as it is now, whole on every rank; `NotFinite` where it is of no use any more.
@@ -278,28 +273,6 @@ class Session:
         train, step = self.config.train, self.state.step
         log_spaced = train.keep_log_spaced and step > 0 and step & (step - 1) == 0
         return log_spaced or (train.keep_every is not None and step > 0 and step % train.keep_every == 0)
-
-    def _seconds_at_the_end(self) -> float:
-        """What the last passes over validation, the samples and saving will take.
-
-        Until a pass has been timed, judging a story is taken to cost what learning from one does: too much
-        on paper (there is no backward pass), about right uncompiled.
-        """
-        judged = len(self.validation[: self.config.train.eval_stories])
-        judged += len(self.validation) if judged < len(self.validation) else 0
-        per_story = self._seconds_per_story
-        if per_story is None:
-            tokens_per_step = max(1.0, self.state.tokens / self.state.step)
-            per_story = self._timer.seconds_per_step / tokens_per_step * self._tokens_per_story
-        return sum(self._seconds_of.values()) + judged * per_story
-
-    @contextmanager
-    def _aside(self, what: str) -> Iterator[None]:
-        """Time that is not training's; how much is noted for the end of the run."""
-        began = time.monotonic()
-        with self._timer.pause():
-            yield
-        self._seconds_of[what] = time.monotonic() - began
 
 
 def read_late(device: torch.device) -> bool:
