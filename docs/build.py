@@ -11,20 +11,23 @@ import re
 import sys
 from pathlib import Path
 
+import communication
+import measured
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "settings.md", ROOT / "docs" / "models.md")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def tree() -> str:
     """Every source file with the first line of its docstring."""
     lines = ["```"]
     for folder in sorted({path.parent for path in (ROOT / "src/storylm").rglob("*.py")}):
-        files = sorted(folder.glob("*.py"))
         lines.append(f"{folder.relative_to(ROOT).as_posix()}/")
-        for file in files:
-            summary = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
+        for file in sorted([*folder.glob("*.py"), *folder.glob("*.cpp"), *folder.glob("*.h")]):
+            text = file.read_text(encoding="utf-8")
+            about = ast.get_docstring(ast.parse(text)) if file.suffix == ".py" else text.removeprefix("// ")
+            summary = (about or "").split("\n")[0]
             if summary or file.name != "__init__.py":
                 lines.append(f"  {file.name:<18} {summary}")
     return "\n".join([*lines, "```"])
@@ -79,7 +82,14 @@ def settings() -> str:
     return "\n".join(rows)
 
 
-TABLES = {"tree": tree, "commands": commands, "presets": presets, "settings": settings}
+TABLES = {
+    "tree": tree,
+    "commands": commands,
+    "presets": presets,
+    "settings": settings,
+    **communication.TABLES,
+    **measured.TABLES,
+}
 
 
 def build(page: Path) -> str:

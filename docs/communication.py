@@ -1,23 +1,16 @@
 """What several GPUs have to tell each other in a step, and how much of it computing hides. The tables of scaling.md.
 
-    python docs/communication.py            write the tables anew
-    python docs/communication.py --check    fail if they would change
-
 On paper: line rates and formulas, nothing measured but what `GPU` says. docs/scaling.md explains them.
 """
 
 import math
-import re
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from storylm.config.load import preset, preset_names
 from storylm.config.model import ModelConfig
 from storylm.config.schema import RunConfig
 from storylm.model.count import flops_per_token, parameters
 
-PAGE = Path(__file__).with_name("scaling.md")
 GPU = 0.4 * 790e12  # FLOP/s while it computes: 40 % of what an H200 multiplies in bf16; smaller models reach less
 FULL = 0.8  # of a line's rate is what large messages get
 GPUS_IN_NODE = 8
@@ -155,27 +148,3 @@ def efficiencies() -> str:
 
 
 TABLES = {"volumes": volumes, "batches": batches, "efficiencies": efficiencies}
-
-
-def build(text: str) -> str:
-    """The page with what stands between `<!-- NAME -->` and `<!-- /NAME -->` written anew."""
-    for name, table in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text)
-    return text
-
-
-def main() -> int:
-    """Write the page, or with --check say whether it would change."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = build(before)
-    if "--check" not in sys.argv:
-        PAGE.write_text(after, encoding="utf-8")
-        return 0
-    if before != after:
-        print(f"stale {PAGE.name}")
-    return int(before != after)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Tables of what was measured, from the JSON files in benchmarks/results."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "reliability")]
+
+
+def read(name: str) -> dict[str, Any]:
+    """The content of a file of results."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def training() -> str:
+    """Speed of training beside its peers."""
+    from table import table
+
+    return table(read("train-cpu"))
+
+
+def training_with_dropout() -> str:
+    """The same, with the dropout that the presets were published with."""
+    from table import table
+
+    return table(read("train-cpu-dropout"))
+
+
+def plans() -> str:
+    """What `storylm plan` said, and what was."""
+    results = read("plan")["results"]
+    lines = [
+        "| run | memory planned | measured | error | time planned | measured | error |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in results:
+        memory, time, plan = row["memory"], row["time"], row["plan"]
+        lines.append(
+            f"| `{row['preset']}`, {plan['steps']} steps of {plan['tokens_per_step']:,} tokens | "
+            f"{memory['planned'] / 1e9:.2f} GB | {memory['measured'] / 1e9:.2f} GB | {memory['error']:+.1%} | "
+            f"{time['planned']:.1f} s | {time['measured']:.1f} s | {time['error']:+.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def weak_scaling() -> str:
+    """Tokens a second of one process, and of several with as many rows each."""
+    results = read("scaling")
+    lines = ["| processes | tokens/s | of as many times one | of as many apart |", "|---|--:|--:|--:|"]
+    names = {"one": "one", "apart": "{} apart, each its own run", "ddp": "{}, DDP", "fsdp": "{}, FSDP2"}
+    for row in results["contenders"]:
+        name = names[row["contender"]].format(row["processes"])
+        ratios = [_ratio(row[key]) if key in row else "" for key in ("efficiency", "of_apart")]
+        lines.append(f"| {name} | {row['tokens_per_second']['median']:,.0f} | {ratios[0]} | {ratios[1]} |")
+    return "\n".join(lines)
+
+
+def memory() -> str:
+    """Peak memory of training against batch and vocabulary, and of mistral-40m at its full context."""
+    results = read("memory-cpu")
+    lines = ["| model | batch | vocabulary | storylm | plain loop |", "|---|--:|--:|--:|--:|"]
+    for ours, theirs in zip(results["points"][::2], results["points"][1::2], strict=True):
+        sizes = f"{ours['batch']} x {results['context']} | {ours['vocab_size']:,}"
+        lines.append(f"| `{results['model']}` | {sizes} | {_gigabytes(ours)} | {_gigabytes(theirs)} |")
+    for point in results["mistral-40m"]:
+        size = f"{point['accumulation']} times {point['batch']} x {point['context']:,}"
+        lines.append(f"| `mistral-40m` | {size} | 32,000 | {_gigabytes(point)} | |")
+    return "\n".join(lines)
+
+
+def batching() -> str:
+    """Batches from a file of tokens."""
+    lines = ["| tokens a row | batches | million tokens/s | times get_batch |", "|--:|---|--:|--:|"]
+    for row in read("batching")["results"]:
+        speed, ratio = row["tokens_per_second"]["median"] / 1e6, row["times_get_batch"]["median"]
+        lines.append(f"| {row['context']} | {row['contender']} | {speed:,.1f} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def reliability() -> str:
+    """What was done to runs, and what became of them."""
+    from report import table
+
+    return table()
+
+
+def _ratio(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.0%} ({spread['min']:.0%} to {spread['max']:.0%})"
+
+
+def _gigabytes(point: dict[str, Any]) -> str:
+    return f"{point['bytes'] / 2**30:.2f} GB" if "bytes" in point else f"failed: {point['failed']}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "training": training,
+    "training-with-dropout": training_with_dropout,
+    "plans": plans,
+    "weak-scaling": weak_scaling,
+    "memory": memory,
+    "batching": batching,
+    "reliability": reliability,
+}
