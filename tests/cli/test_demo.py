@@ -21,7 +21,7 @@ def test_a_folder_of_other_things_is_refused_before_any_work(tmp_path, monkeypat
         call(demo, "--out", str(tmp_path))
 
 
-def test_what_it_learns_from_is_said_once(tmp_path, monkeypatch, capfd):
+def test_what_it_learns_from_is_said_once(tmp_path, monkeypatch):
     def train(config, *_, **__):
         prepare_cached(config)
         return SimpleNamespace(validation=None, exit_code=0)
@@ -30,8 +30,7 @@ def test_what_it_learns_from_is_said_once(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys.modules["storylm.cli.demo"], "SETTINGS", few)
     monkeypatch.setattr("storylm.training.run.train_run", train)
     for start in ("preparing the stories of", "using the stories of"):  # the first time, and ever after
-        assert call(demo, "--out", str(tmp_path / "demo")).exit_code == 0
-        said = capfd.readouterr().err.splitlines()
+        said = call(demo, "--out", str(tmp_path / "demo")).stderr.splitlines()
         assert said.count("train: 50 records read, 50 kept, 0 dropped") == 1
         assert said.count("validation: 2 records read, 2 kept, 0 dropped") == 1
         assert sum(line.startswith(start) for line in said) == 1
