@@ -81,7 +81,7 @@ class StepTimes(Observer):
 
 def child(config: RunConfig, folder: Path) -> None:
     """One process of a turn; the main one writes its speed to `folder`/speed.json."""
-    from storylm.training.distributed import joined
+    from storylm.training.joining import joined
     from storylm.training.run import train_run
 
     times = StepTimes()

@@ -17,6 +17,7 @@ its median lap, a contender's the median of its turns; ratios are taken within a
 import argparse
 import json
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -134,6 +135,7 @@ def measure(name: str, options: argparse.Namespace, folder: Path, console: Conso
     flops = flops_per_token(config.model, config.row_length)
     measured = run_rounds(turns, options.rounds, options.threads, tell)
     return {
+        "command": shlex.join(["python", "benchmarks/train.py", *sys.argv[1:]]),
         "batch": config.train.batch_size,
         "context": config.row_length,
         "dropout": config.model.dropout,
@@ -156,7 +158,7 @@ def measure(name: str, options: argparse.Namespace, folder: Path, console: Conso
 def main(given: list[str] | None = None) -> int:
     """Measure, write and print; 1 where storylm itself failed."""
     options, console = arguments(given), Console(stderr=True, highlight=False)
-    results = {"what": "tokens trained on per second", "command": "python benchmarks/train.py", "shapes": {}}
+    results = {"what": "tokens trained on per second", "shapes": {}}
     if options.output.is_file():
         results["shapes"] = json.loads(options.output.read_text(encoding="utf-8"))["shapes"]
     with tempfile.TemporaryDirectory(prefix="storylm-bench-") as folder:

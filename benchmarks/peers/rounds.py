@@ -125,14 +125,12 @@ def _add_break_even(rows: list[Measured], baseline: str) -> None:
 
 
 def break_even(later: float, gain: float) -> int | None:
-    """Steps until a start that is `later` (s) is made up for by a `gain` (s) in each step; None: never.
+    """Steps until a start that is `later` (s) is made up for by a `gain` (s) in each step; None: never, for good.
 
-    >>> break_even(30.0, 0.5), break_even(-1.0, 0.5), break_even(3.0, 0.0)
-    (60, 0, None)
+    >>> break_even(30.0, 0.5), break_even(-1.0, 0.5), break_even(3.0, 0.0), break_even(-1.0, -0.5)
+    (60, 0, None, None)
     """
-    if later <= 0:
-        return 0
-    return math.ceil(later / gain) if gain > 0 else None
+    return max(0, math.ceil(later / gain)) if gain > 0 else None
 
 
 def _significant(value: float, digits: int) -> float:

@@ -25,7 +25,7 @@ shift
 
 dir=${DIR:-$PWD}
 id=$(date +%s)-$$                  # the torchruns of one start find together by it
-pid_file=/tmp/storylm-torchrun-$id # followed by the machine's number: where its torchrun's process id stands
+pid_file=${TMPDIR:-/tmp}/storylm-torchrun-$id # followed by the machine's number: where its torchrun's process id stands
 
 # Trains on machine number $1, until it ends.
 run() {

@@ -51,6 +51,13 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert trainer == {"contender": "trainer", "failed": "out of memory"}
 
 
+@pytest.mark.parametrize(
+    ("later", "gain", "steps"), [(30.0, 0.5, 60), (30.1, 0.5, 61), (-1.0, 0.5, 0), (3.0, 0.0, None), (-1.0, -0.5, None)]
+)
+def test_a_late_start_is_made_up_for_by_faster_steps_only(later: float, gain: float, steps: int | None) -> None:
+    assert rounds.break_even(later, gain) == steps
+
+
 def test_without_the_baseline_there_are_no_ratios() -> None:
     (ours,) = rounds.summary({"storylm": [one([1.0])]}, 64, 1, "plain", 100.0)
     assert "times_baseline" not in ours

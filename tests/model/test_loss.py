@@ -104,3 +104,10 @@ def test_never_holds_the_logits_of_a_batch(monkeypatch: pytest.MonkeyPatch, kern
     with Watch():
         next_token_loss(hidden, weight, targets)
     assert 0 < largest <= 4
+
+
+def test_a_target_beyond_the_vocabulary_is_refused(kernels: str) -> None:
+    hidden, weight, targets = example()
+    targets[4, 6] = 37
+    with pytest.raises((AssertionError, IndexError, RuntimeError)):
+        next_token_loss(hidden, weight, targets)

@@ -181,7 +181,7 @@ def main(names: list[str]) -> int:
         before = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else {}
         both = {**before, **rows}
         content = {
-            "what": "faults put into training runs, and what became of them; see docs/reliability.md",
+            "what": "faults put into training runs, and what became of them; seconds of wall time, other work going on",
             "seed": SEED,
             "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
             "versions": {"python": platform.python_version(), "torch": _version("torch")},

@@ -4,15 +4,19 @@ import json
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from torch.distributed import HashStore
 
-from storylm.config.errors import UsageError
+from storylm.config.errors import SetupError, UsageError
 from storylm.config.load import to_yaml
 from storylm.data.batches import _Batches
-from storylm.training.distributed import Ranks, joined
+from storylm.training.distributed import Ranks
+from storylm.training.joining import joined, roll_call
 from storylm.training.parallel import check_parallel
 from storylm.training.run import resume_run, train_run
 from storylm.training.voice import one_voice
@@ -134,7 +138,7 @@ def test_a_killed_rank_is_restarted_by_torchrun_and_the_result_is_the_same(tmp_p
     launch(2, [Job(str(tmp_path / "whole"), settings)])
     killed = Job(str(tmp_path / "killed"), settings, signal_at=9, signal=signal.SIGKILL)
     process = torchrun(2, *script([killed]), restarts=2)
-    printed, _ = process.communicate(timeout=300)
+    printed, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, printed
     assert "Signal 9" in printed or "exitcode  : -9" in printed or "-9" in printed
     assert record_of(tmp_path / "killed") == record_of(tmp_path / "whole")
@@ -154,7 +158,7 @@ def test_a_signal_to_torchrun_saves_and_says_how_to_go_on(number, small, tmp_pat
             time.sleep(0.1)
         time.sleep(1)
         process.send_signal(number)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=1200)
     finally:
         process.kill()
     said = re.findall(r"saved at step ([\d,]+); go on with: storylm train --resume", printed)
@@ -182,6 +186,29 @@ def test_a_process_by_itself_waits_for_no_one(monkeypatch) -> None:
         assert ranks.sum_up([1, 2.5]) == ranks.highest([1, 2.5]) == [1, 2.5]
         assert ranks.share(b"data") == b"data"
         assert ranks.device("mps") == "mps"
+
+
+def test_processes_that_are_started_again_do_not_mistake_the_dead_for_the_living() -> None:
+    """torchrun's store outlives an attempt, and an attempt may die anywhere: here with some ranks on their way."""
+    store = HashStore()
+    store.set_timeout(timedelta(seconds=20))
+    names = []
+    for attempt in range(3):
+        with ThreadPoolExecutor(4) as threads:
+            half = [threads.submit(roll_call, store, rank, 4) for rank in (3, 1)]
+            time.sleep(0.05 * attempt)
+            half += [threads.submit(roll_call, store, rank, 4) for rank in (0, 2)]
+            (name,) = {one.result() for one in half}
+        names.append(name)
+        for rank in (1, 3):  # of an attempt that never came about
+            store.set(f"here/{rank}", f"dead-{attempt}")
+    assert len(set(names)) == 3
+
+
+def test_a_rank_that_does_not_come_is_missed(monkeypatch) -> None:
+    monkeypatch.setattr("storylm.training.joining.ROLL_CALL_SECONDS", 0.1)
+    with pytest.raises(SetupError, match="2 of the 3 processes of this run did not come"):
+        roll_call(HashStore(), 0, 3)
 
 
 def test_a_device_for_each_process(monkeypatch) -> None:

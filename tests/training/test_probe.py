@@ -45,19 +45,26 @@ def test_of_the_run_that_only_makes_a_first_step(small, tmp_path) -> None:
 
 def test_as_many_stories_are_judged_as_at_once_in_a_run(small) -> None:
     config = small("model.context=4096", "train.eval_stories=null", "tokenizer=bytes")
-    _, _, stories = rehearsal._stories(config)
+    _, _, stories, longest = rehearsal._stories(config)
     assert sum(map(len, stories)) == pytest.approx(16 * 4096, rel=0.02)
     assert len(set(map(len, stories))) > 50
-    assert len(rehearsal._stories(small("model.context=4096", "train.eval_stories=3"))[2]) == 3
+    assert list(map(len, longest)) == [4096] * 16
+    _, _, stories, longest = rehearsal._stories(small("model.context=4096", "train.eval_stories=3"))
+    assert len(stories) == len(longest) == 3
 
 
 @pytest.mark.usefixtures("hurried")
 def test_prepared_stories_are_rehearsed_with(small, tmp_path) -> None:
     prepared = prepare("grammar?stories=200&validation=20", "bpe", tmp_path / "stories", vocab_size=300)
     config = small(f"data.source={tmp_path / 'stories'}", "train.eval_stories=2")
-    batches, tokenizer, stories = rehearsal._stories(config)
+    batches, tokenizer, stories, longest = rehearsal._stories(config)
     assert tokenizer.fingerprint == prepared.tokenizer.fingerprint
     assert stories == prepared.validation_stories()[:2]
+    assert sorted(longest) == sorted(stories)
+    whole = small(f"data.source={tmp_path / 'stories'}", "train.eval_stories=null", "model.context=128")
+    _, _, stories, longest = rehearsal._stories(whole)
+    assert 1 < len(stories) < 20
+    assert longest == sorted(prepared.validation_stories(), key=len)[-len(stories) :]
     assert torch.equal(batches.batch(3).tokens_BT, build_batches(config, prepared).batch(3).tokens_BT)
     assert rehearsal.rehearse(config, tmp_path / "run", lambda line: None)["judging"] > 0
     with pytest.raises(UsageError, match=r"set model\.vocab_size=320"):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from storylm.config.errors import DataError, UsageError
-from storylm.data.order import offset, shuffled
+from storylm.data.order import offset, rows_at
 from storylm.data.shards import TokenSet
 
 # B rows, T tokens in a row
@@ -128,7 +128,7 @@ class _Batches:
         epochs, places = np.divmod(rows, self.rows_per_epoch)
         for epoch in np.unique(epochs).tolist():
             now = epochs == epoch
-            rows[now] = shuffled(places[now], self.rows_per_epoch, self.seed, epoch)
+            rows[now] = rows_at(places[now], self.rows_per_epoch, self.seed, epoch)
         return self._rows(rows, epochs)
 
     def _rows(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
@@ -159,6 +159,9 @@ class PackedBatches(_Batches):
         super().__init__(token_set, **settings)
         self.rows_per_epoch = -(-token_set.tokens // self.context)
         self.tokens_per_epoch = token_set.tokens - (0 if self.start_is_end else token_set.stories)
+        if self.separate_stories:
+            starts, tokens = token_set.story_starts[:-1], token_set.tokens
+            self._ring = np.concatenate([starts, starts + tokens, [2 * tokens]])  # where stories begin, twice round
 
     def _rows(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
         total = self.token_set.tokens
@@ -174,10 +177,16 @@ class PackedBatches(_Batches):
     def _stories(self, firsts: np.ndarray) -> list[np.ndarray]:
         """Positions and document numbers, [B, T] each."""
         # Where an end token is also the start token of what follows, a place belongs to the story of its target.
-        places_BT = firsts[:, None] + np.arange(self.context) - (0 if self.start_is_end else 1)
-        places_BT %= self.token_set.tokens
-        starts = self.token_set.story_starts
-        positions_BT = places_BT - starts[np.searchsorted(starts, places_BT, "right") - 1]
+        places_B = (firsts - (0 if self.start_is_end else 1)) % self.token_set.tokens
+        after_B = np.searchsorted(self._ring, places_B, "right")  # the first story that begins in the row
+        counts_B = np.searchsorted(self._ring, places_B + self.context, "left") - after_B
+        rows = np.repeat(np.arange(len(firsts)), counts_B)
+        stories = np.arange(len(rows)) + np.repeat(after_B - np.cumsum(counts_B) + counts_B, counts_B)
+        columns = self._ring[stories] - places_B[rows]
+        begins_BT = np.full((len(firsts), self.context), -self.token_set.tokens)  # the column its story began in
+        begins_BT[:, 0] = self._ring[after_B - 1] - places_B
+        begins_BT[rows, columns] = columns
+        positions_BT = np.arange(self.context) - np.maximum.accumulate(begins_BT, axis=1)
         documents_BT = np.cumsum(positions_BT == 0, axis=1)
         cut_BT = documents_BT == 0  # the rest of a story that began in another row
         too_far_B = (positions_BT * cut_BT).max(axis=1) >= self.context

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 ROUNDS = 32  # each moves half of the rows: after r rounds a row may be in any of 2**r places
+BLOCK = 4096  # places that are shuffled at once
 
 
 @lru_cache(maxsize=16)
@@ -49,3 +50,18 @@ def shuffled(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray
 def offset(size: int, seed: int, epoch: int) -> int:
     """A number below `size`, another one in each epoch."""
     return int(_keys(seed, epoch, size)[1][0] % np.uint64(size))
+
+
+def rows_at(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
+    """`shuffled`, faster for the neighbours that batches ask for: one place costs nearly as much as a block of them."""
+    blocks, within = np.divmod(places, BLOCK)
+    rows = np.empty_like(places)
+    for block in np.unique(blocks).tolist():
+        now = blocks == block
+        rows[now] = _block(block, size, seed, epoch)[within[now]]
+    return rows
+
+
+@lru_cache(maxsize=16)
+def _block(number: int, size: int, seed: int, epoch: int) -> np.ndarray:
+    return shuffled(np.arange(number * BLOCK, min(size, (number + 1) * BLOCK)), size, seed, epoch)

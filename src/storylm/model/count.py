@@ -7,7 +7,7 @@ _NORM_ROWS = {"layernorm": 2, "rmsnorm": 1}  # gain and bias, or gain alone
 _STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 _COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 PROCESS_BYTES = 400_000_000  # of Python, torch and what else a run imports, before there is a model
-LOSS_CHUNK = {"cpu": 2**24, "cuda": 2**28}  # how many logits exist at once in model.loss
+LOSS_CHUNK = {"cpu": 3 * 2**23, "cuda": 2**27}  # how many logits exist at once in model.loss
 
 
 def parameters(config: ModelConfig) -> int:

@@ -21,7 +21,7 @@ from storylm.model import native
 from storylm.model.native.loss import add_to_, softmax_gradient_
 
 IGNORED = -100
-_CHUNK_ELEMENTS = {"cpu": 3 * 2**23, "cuda": 2**28}  # logits of one chunk: 48 MB in bf16; on a GPU enough to fill it
+_CHUNK_ELEMENTS = {"cpu": 3 * 2**23, "cuda": 2**27}  # logits of one chunk: 48 MB in bf16; on a GPU 256, to fill it
 _MIN_ROWS = 256
 _ALIGNMENT = (
     64  # rows and columns; matrix products over a vocabulary of 50,257 are up to a half slower than over 50,304

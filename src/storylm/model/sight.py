@@ -2,6 +2,7 @@
 
 # B batch, T queries, S keys
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -82,16 +83,24 @@ def build_sights(
     use_native = native.available(device)
     sights: dict[int | None, Sight] = {}
     for window in set(windows):
-        all_before = documents_BT is None and (window is None or window >= length)
-        if use_native or (flexible and not all_before):
-            first_BT = first_visible(length, window, documents_BT).to(device).expand(rows, length).contiguous()
-            sights[window] = Sight(first_BT=first_BT) if use_native else Sight(blocks=_blocks(first_BT))
-        elif all_before:
+        if use_native:
+            first_BT = first_visible(length, window, documents_BT)
+            sights[window] = Sight(first_BT=first_BT.expand(rows, length).contiguous())
+        elif documents_BT is None and (window is None or window >= length):
             sights[window] = Sight()
+        elif flexible and documents_BT is None and window is not None:
+            sights[window] = Sight(blocks=_window_blocks(length, window, device))
+        elif flexible:
+            sights[window] = Sight(blocks=_blocks(first_visible(length, window, documents_BT)))
         else:
             places_BT = torch.arange(length, device=device)[None]
             sights[window] = Sight(mask_BTS=visible(places_BT, places_BT, window, documents_BT, documents_BT))
     return sights
+
+
+def is_flexible(head_dim: int, dropout: float) -> bool:
+    """Whether FlexAttention can train such heads: it has no dropout, and on a GPU none narrower than 16."""
+    return head_dim >= 16 and dropout == 0
 
 
 def _blocks(first_BT: Tensor) -> Any:
@@ -102,3 +111,14 @@ def _blocks(first_BT: Tensor) -> Any:
 
     batch, length = first_BT.shape
     return create_block_mask(seen, batch, None, length, length, device=first_BT.device)  # pyright: ignore
+
+
+@lru_cache(maxsize=32)
+def _window_blocks(length: int, window: int, device: torch.device) -> Any:
+    """The same for every row where stories do not matter: made once for a length."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (query - key < window)
+
+    return create_block_mask(seen, None, None, length, length, device=device)  # pyright: ignore

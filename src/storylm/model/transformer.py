@@ -12,7 +12,7 @@ from storylm.model.dropout import draw_seeds, dropout
 from storylm.model.feedforward import FeedForward
 from storylm.model.norms import build_norm
 from storylm.model.positions import POSITIONS, Angles
-from storylm.model.sight import Sight, build_sights
+from storylm.model.sight import Sight, build_sights, is_flexible
 
 Seeds = tuple[Tensor | None, Tensor | None, Tensor | None]
 NO_SEEDS: Seeds = (None, None, None)
@@ -92,7 +92,7 @@ class Transformer(nn.Module):
             positions_BT = torch.arange(length, device=tokens_BT.device)[None]
         keys_BS = None if cache is None else cache.key_positions(positions_BT)
         rate = self.config.dropout if self.training else 0.0
-        flexible = self.compiled and self.training and tokens_BT.is_cuda and not rate  # it has no dropout
+        flexible = self.compiled and self.training and tokens_BT.is_cuda and is_flexible(self.config.head_dim, rate)
         sights = build_sights(self.config.windows, positions_BT, documents_BT, keys_BS, len(tokens_BT), flexible)
         angles = self.positions.angles(positions_BT)
         seed, *seeds = draw_seeds(rate, 1 + 3 * len(self.blocks), tokens_BT.device)

@@ -1,6 +1,7 @@
 """What this machine can do: device, precision, and whether compiling pays."""
 
 import ctypes
+import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 
@@ -69,6 +70,15 @@ def _missing_for_compile(device: torch.device) -> str | None:
     if device.type == "cpu" and not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
         return "a C++ compiler"
     return None
+
+
+def default_threads() -> int:
+    """CPU threads of this process: all that torch would take, or its share of the cores beside others of torchrun's.
+
+    torchrun itself gives each of them one, unless OMP_NUM_THREADS says otherwise.
+    """
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return torch.get_num_threads() if beside == 1 else max(1, (os.cpu_count() or 1) // beside)
 
 
 def reuse_freed_memory() -> None:

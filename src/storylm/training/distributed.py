@@ -4,13 +4,9 @@ All of them go through the same steps. They meet where gradients are added up, a
 what only one may do (write files, print), rank 0 does. Whatever depends on a clock or a signal is agreed on.
 """
 
-import atexit
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,9 +16,6 @@ from storylm.config.errors import UsageError
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-PATIENCE = timedelta(days=2)  # others wait that long for rank 0: it may have a whole corpus to prepare
 
 
 @dataclass(frozen=True)
@@ -47,10 +40,12 @@ class Ranks:
         """`train.device` for this process: each has a GPU of its own. Raises `UsageError` where that cannot be."""
         if self.size == 1:
             return spec
+        # Where each process is shown one GPU only (Slurm's --gpus-per-task=1), that is its own.
+        own = f"cuda:{self.local if torch.cuda.device_count() > 1 else 0}"
         if spec == "auto":
-            return f"cuda:{self.local}" if torch.cuda.is_available() else "cpu"
+            return own if torch.cuda.is_available() else "cpu"
         if spec == "cuda":
-            return f"cuda:{self.local}"
+            return own
         if spec != "cpu":
             raise UsageError(
                 f"train.device={spec!r} is one device, but there are {self.size} processes: set train.device to auto, "
@@ -135,27 +130,3 @@ class Ranks:
         (worst,) = self.highest([exit_code])
         if worst and not exit_code:
             raise SystemExit(int(worst))
-
-
-def joined() -> Ranks:
-    """The ranks that torchrun started this process with; a process by itself where it did not.
-
-    The first call waits until all of them are there.
-    """
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1 or any(name not in os.environ for name in TORCHRUN):
-        return Ranks()
-    return _join()
-
-
-@cache
-def _join() -> Ranks:
-    import torch.distributed as dist
-
-    rank, local, size = (int(os.environ[name]) for name in TORCHRUN[:3])
-    if torch.cuda.is_available() and local < torch.cuda.device_count():
-        torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    atexit.register(dist.destroy_process_group)
-    talk = dist.new_group(backend="gloo", timeout=PATIENCE)
-    assert isinstance(talk, dist.ProcessGroup)  # every rank is in it
-    return Ranks(rank, local, size, talk)

@@ -126,6 +126,7 @@ def _fits(learner: Learner, config: RunConfig, rows: int) -> bool:
     Two, as in the second one gradients exist; a quarter more, as memory is in pieces, and judging and saving need some.
     """
     batches = RandomBatches(config, config.row_length, rows + rows // 4)
+    compiled, learner.model.compiled = learner.model.compiled, False  # FlexAttention is for compiled steps
     try:
         with torch.compiler.set_stance("force_eager"):  # compiling for every size tried would take minutes
             learner.update([batches.batch(0, micro) for micro in range(2)], factor=0.0, seed=0)
@@ -134,4 +135,6 @@ def _fits(learner: Learner, config: RunConfig, rows: int) -> bool:
             raise
         _let_go(error, learner)
         return False
+    finally:
+        learner.model.compiled = compiled
     return True

@@ -42,6 +42,7 @@ from storylm.training.signals import StopSignal
 
 STEPS, SECONDS = 20, 30.0  # whichever comes first, once the first step is done, but
 FEWEST_STEPS, FEWEST_SECONDS = 3, 2.0
+AT_ONCE = 16  # full rows that `evaluate` takes at a time
 Say = Callable[[dict[str, Any]], None]
 
 
@@ -58,10 +59,17 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
         reuse_freed_memory()
     micro_batches = min(2, train.accumulation)
     short = train.model_copy(update={"accumulation": micro_batches})
-    session = _session(config.model_copy(update={"train": short}), folder, device, precision, compiled)
+    session, longest = _session(config.model_copy(update={"train": short}), folder, device, precision, compiled)
+
+    def seconds(action: Callable[[], Any]) -> float:
+        return _seconds(action, device)
+
+    def step() -> None:
+        session.update(factor=0.01)
+
     rows = train.batch_size * micro_batches
     say({"doing": "compiling" if compiled else "the first step"})
-    first = _seconds(session.update, device)
+    first = seconds(step)
     if first_step_only:
         session.observers.close()
         return {"first_step": first}
@@ -73,7 +81,7 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
         or (len(steps) < STEPS and passed < SECONDS)
     ):
         say({"doing": f"step {len(steps) + 1}"})
-        steps.append(_seconds(session.update, device))
+        steps.append(seconds(step))
     session.log()
     figures = {
         "first_step": first,
@@ -85,19 +93,23 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
         "peak": matmul_peak(device, precision),
     }
     say({"doing": "judging, telling and saving"})
-    stories = session.validation
-    if stories:
-        figures["judging"] = _seconds(session.evaluate, device) / len(stories)
-        figures["telling"] = _seconds(session.sample, device)
-    figures["saving"] = _seconds(session.save, device)
+    if stories := session.validation:
+        figures["judging"] = seconds(session.evaluate) / len(stories)
+        session.validation = longest
+        session.evaluate()
+        figures["telling"] = seconds(session.sample)
+    figures["saving"] = seconds(session.save)
     session.observers.close()
     figures["memory"] = peak_memory(device)
     return figures
 
 
-def _session(config: RunConfig, folder: Path, device: torch.device, precision: str, compiled: bool) -> Session:
+def _session(
+    config: RunConfig, folder: Path, device: torch.device, precision: str, compiled: bool
+) -> tuple[Session, list[str]]:
+    """A session like the run's, and the stories that take the most memory to judge."""
     learner = Learner(new_model(config).to(device), config, precision, compiled)
-    batches, tokenizer, stories = _stories(config)
+    batches, tokenizer, stories, longest = _stories(config)
     session = Session(
         config,
         learner,
@@ -114,32 +126,36 @@ def _session(config: RunConfig, folder: Path, device: torch.device, precision: s
     )
     metrics = MetricsFile(folder / "metrics.jsonl", 0)
     session.observers = Observers([metrics, LossPlot(metrics.path, folder / "loss.png")])
-    return session
+    return session, longest
 
 
-def _stories(config: RunConfig) -> tuple[Batches, Tokenizer, list[str]]:
-    """What to learn from, the tokenizer, and as many stories to judge as are judged at once.
+def _stories(config: RunConfig) -> tuple[Batches, Tokenizer, list[str], list[str]]:
+    """What to learn from, the tokenizer, about as many stories as are judged at once, and as many of the longest.
 
     The run's own where they are prepared in a folder that is given as the source. Else random tokens; and to judge,
     stories with a byte for each token that the run's would have, or none where the model has not even room for bytes.
     """
-    mean = story_tokens(config)
-    count = config.train.eval_stories or validation_stories(config) or 1000
-    count = min(count, max(1, round(16 * config.model.context / mean)))  # `evaluate` takes 16 rows at a time
+    mean, context = story_tokens(config), config.model.context
+    judged = config.train.eval_stories or validation_stories(config) or 1000
+    count = min(judged, max(1, round(AT_ONCE * context / mean)))
     source = expanded(config.data.source)
     if read_manifest(source) is not None:
         prepared = Prepared.load(source)
         check_vocabulary(config, prepared.tokenizer)
-        return build_batches(config, prepared), prepared.tokenizer, prepared.validation_stories()[:count]
+        stories = prepared.validation_stories()
+        longest = sorted(stories[: config.train.eval_stories], key=len)[-count:]
+        return build_batches(config, prepared), prepared.tokenizer, stories[:count], longest
     batches: Any = RandomBatches(config, round(mean))
     tokenizer = Tokenizer.load("bytes")
-    lengths = (max(1, round(mean * (0.5 + (number + 0.5) / count))) for number in range(count))
-    return batches, tokenizer, ["x" * n for n in lengths] if tokenizer.vocab_size <= config.model.vocab_size else []
+    if tokenizer.vocab_size > config.model.vocab_size:
+        return batches, tokenizer, [], []
+    stories = ["x" * max(1, round(mean * (0.5 + (number + 0.5) / count))) for number in range(count)]
+    return batches, tokenizer, stories, ["x" * context] * min(AT_ONCE, judged)
 
 
-def _seconds(action: Callable[..., Any], device: torch.device) -> float:
+def _seconds(action: Callable[[], Any], device: torch.device) -> float:
     began = time.perf_counter()
-    action(0.01) if action.__name__ == "update" else action()
+    action()
     if device.type != "cpu":
         getattr(torch, device.type).synchronize()
     return time.perf_counter() - began

@@ -20,8 +20,9 @@ from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 from storylm.training.checkpoint import Checkpoints
 from storylm.training.clock import Clock, MinuteClock, StepClock
-from storylm.training.device import pick_device, pick_precision, reuse_freed_memory, use_compile
-from storylm.training.distributed import Ranks, joined
+from storylm.training.device import default_threads, pick_device, pick_precision, reuse_freed_memory, use_compile
+from storylm.training.distributed import Ranks
+from storylm.training.joining import joined
 from storylm.training.learner import Learner
 from storylm.training.loop import train_loop
 from storylm.training.manifest import write_manifest
@@ -116,7 +117,7 @@ def _run(
         batches = build_batches(config, prepared)
         batches.micro_batches(ranks.size)
     if device.type == "cpu":
-        torch.set_num_threads(config.train.threads or torch.get_num_threads())
+        torch.set_num_threads(config.train.threads or default_threads())
         reuse_freed_memory()
 
     with ExitStack() as stack:

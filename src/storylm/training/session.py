@@ -209,6 +209,8 @@ class Session:
     def finish(self, reason: str) -> None:
         """What is left to do when training is over: the last line, pass, samples and checkpoint."""
         self._read()
+        if self.diverged:  # in steps whose numbers had not been read yet
+            raise NotFinite
         if self.state.window_tokens:
             self.log()
         best = self.state.evaluated_at != self.state.step and self.evaluate()

@@ -17,6 +17,9 @@ def softmax_gradient_(logits_CP: Tensor, targets_C: Tensor, vocabulary: int) -> 
     """
     assert logits_CP.is_contiguous(), "logits do not lie together"
     assert targets_C.dtype == torch.int64, f"targets are {targets_C.dtype}"
+    # In C++ a target beyond the vocabulary would be someone else's memory.
+    assert len(targets_C) == len(logits_CP), "not a target for each row"
+    assert int(targets_C.max()) < vocabulary <= logits_CP.shape[1], f"a target is not below {vocabulary}"
     targets_C, nats_C = targets_C.contiguous(), logits_CP.new_empty(len(logits_CP), dtype=torch.float32)
     _library().softmax_gradient(
         _pointer(logits_CP),
