@@ -31,7 +31,7 @@ from storylm.data.grammar import stories as built_in_stories
 
 PRESET, CONTEXT = "gpt2-33m", 512
 BATCHES, VOCABULARIES = (2, 4, 8, 16), (4096, 10_000, 32_000, 50_257)
-MISTRAL = {"as published": (1, 6), "in one piece": (6, 1)}  # rows, and how many times before an update
+MISTRAL = {"as published": (1, 6)}  # rows, and how many times before an update
 
 
 def peak(turn: Turn, threads: int) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def curve(options: argparse.Namespace, folder: Path, console: Console) -> list[d
 
 
 def mistral(options: argparse.Namespace, folder: Path, console: Console) -> list[dict[str, Any]]:
-    """mistral-40m on padded rows of 4,096 tokens, 24,576 an update: in six pieces, and in one."""
+    """mistral-40m on padded rows of 4,096 tokens, 24,576 an update, in six pieces."""
     stories = built_in_stories(0)
     text = folder / "long.txt"
     # Built-in stories end to end, about 20,000 tokens each: four full rows and a rest.

@@ -93,7 +93,10 @@ def _ratio(spread: dict[str, float]) -> str:
 
 
 def _gigabytes(point: dict[str, Any]) -> str:
-    return f"{point['bytes'] / 2**30:.2f} GB" if "bytes" in point else f"failed: {point['failed']}"
+    """What training added to an idle process, and all that the process had."""
+    if "failed" in point:
+        return f"failed: {point['failed']}"
+    return f"{point['bytes'] / 2**30:.2f} GB ({point['process_bytes'] / 2**30:.2f})"
 
 
 TABLES: dict[str, Callable[[], str]] = {

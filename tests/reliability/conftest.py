@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from reliability.report import RECORD, ROWS, record
+from reliability.report import RECORD, record
+from reliability.rows import ROWS
 from storylm.config.files import write_text
 from storylm.config.load import resolve, to_yaml
 from storylm.config.schema import RunConfig

@@ -9,7 +9,7 @@ import pytest
 
 from reliability.dirt import CONTROL_TOKENS, STORIES, as_text, corpora, read_damaged
 from reliability.lives import Life
-from reliability.report import SEED, sizes
+from reliability.rows import SEED, sizes
 from storylm.config.load import resolve
 from storylm.config.schema import CleaningConfig
 from storylm.data.cleaning import Cleaner

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
-from reliability.report import SEED, sizes
+from reliability.rows import SEED, sizes
 from storylm.config.load import apply_overrides
 from storylm.config.schema import RunConfig
 from storylm.training.learner import Learner

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reliability.faults import FaultyDisk
-from reliability.report import ROWS
+from reliability.rows import ROWS
 from storylm.config.errors import UserError
 from storylm.config.load import resolve
 from storylm.training.run import train_run

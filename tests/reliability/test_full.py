@@ -11,7 +11,7 @@ import pytest
 
 from reliability.lives import Life
 from reliability.newest import newest_intact
-from reliability.report import SEED, sizes
+from reliability.rows import SEED, sizes
 from reliability.victims import fill_disk, limit_files, train
 from training.runs import record_of
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import storylm.training.learner as learner_module
-from reliability.report import SEED, sizes
+from reliability.rows import SEED, sizes
 from storylm.config.load import apply_overrides
 from storylm.config.schema import RunConfig
 from storylm.training.learner import Learner

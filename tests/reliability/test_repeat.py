@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reliability.lives import Life
-from reliability.report import sizes
+from reliability.rows import sizes
 from reliability.victims import train
 from storylm.config.files import write_text
 from storylm.config.load import apply_overrides, to_yaml

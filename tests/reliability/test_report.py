@@ -2,7 +2,8 @@
 
 import json
 
-from reliability.report import RESULTS, ROOT, ROWS, SEED, table
+from reliability.report import RESULTS, ROOT, table
+from reliability.rows import ROWS, SEED
 
 
 def test_the_page_shows_the_recorded_figures() -> None:

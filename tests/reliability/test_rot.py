@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reliability.report import SEED, sizes
+from reliability.rows import SEED, sizes
 from storylm.config.schema import RunConfig
 from storylm.training.checkpoint import Checkpoints
 from storylm.training.observers import build_observers

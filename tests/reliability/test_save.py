@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from reliability.report import SEED, sizes
+from reliability.rows import SEED, sizes
 from reliability.savers import found_in_place, found_safely, losses, save_in_place, save_safely
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reliability.lives import Life
 from reliability.newest import newest_intact
-from reliability.report import SEED, sizes
+from reliability.rows import SEED, sizes
 from reliability.victims import Fate, insisted, train
 from training.runs import record_of
 

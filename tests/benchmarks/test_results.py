@@ -1,0 +1,21 @@
+"""What the committed results show is what they are said to show."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def test_plans_of_three_presets_came_true_within_the_goals() -> None:
+    content = json.loads((RESULTS / "plan.json").read_text(encoding="utf-8"))
+    assert len({row["preset"] for row in content["results"]}) >= 3
+    for row in content["results"]:
+        for figure, goal in content["goals"].items():
+            assert abs(row[figure]["error"]) <= goal, (row["preset"], figure)
+
+
+def test_storylm_is_ahead_of_every_peer_on_every_shape() -> None:
+    for name in ("train-cpu", "train-cpu-dropout"):
+        for shape in json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["shapes"].values():
+            speeds = {row["contender"]: row["tokens_per_second"]["median"] for row in shape["contenders"]}
+            assert max(speeds, key=speeds.__getitem__) == "storylm"
