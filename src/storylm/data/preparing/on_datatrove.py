@@ -152,7 +152,7 @@ class OnRay(OnThisMachine):
         return RayPipelineExecutor([step], count, self.workers or -1, logging_dir=str(folder), skip_completed=False)
 
     def start(self, executor: PipelineExecutor) -> None:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         if not ray.is_initialized():
             ray.init(log_to_driver=False)
