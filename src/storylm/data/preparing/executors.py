@@ -45,7 +45,7 @@ def executor_of(name: str, workers: int | None = None, job: Sequence[str] = ()) 
         return on_datatrove.OnSlurm(workers, options)
     if name == "ray":
         try:
-            import ray  # pyright: ignore[reportMissingImports]
+            import ray  # noqa: F401 # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
             raise SetupError("--executor ray needs Ray: pip install 'storylm[ray]'") from error
         return on_datatrove.OnRay(workers)
