@@ -127,7 +127,7 @@ def test_embeddings_are_counted_without_the_head(paper: ModuleType) -> None:
 
 
 def test_presets_with_a_head_width_that_vllm_lacks_are_named(paper: ModuleType) -> None:
-    text = paper.PAGE.read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     widths = {int(width) for width in re.findall(r"\d+", text.partition("kernels for: ")[2].partition(".")[0])}
     models = {name: preset(name).model for name in preset_names()}
     others = {f"`{name}` ({m.head_dim})" for name, m in models.items() if m.head_dim not in widths}

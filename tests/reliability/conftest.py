@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reliability.lives import end_all
 from reliability.report import RECORD, record
 from reliability.rows import ROWS
 from storylm.config.files import write_text
@@ -45,6 +46,12 @@ def _ctrl_c_works() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    yield
+    end_all()
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["storylm.cli.train", "storylm.training.run", "torch._dynamo", "matplotlib.figure"])
 PATIENCE = 600.0  # seconds until a process counts as hung: only a test that fails waits so long
 Tell = Callable[..., None]
+BEGUN: "list[Life]" = []
 
 
 class Life:
@@ -32,6 +33,7 @@ class Life:
         self.process.start()
         tell.close()
         printer.close()
+        BEGUN.append(self)
         self.events: list[tuple] = []
         self.output = ""
 
@@ -66,6 +68,12 @@ class Life:
         self.process.join(PATIENCE)
         assert self.process.exitcode is not None, "hung"
         return self.process.exitcode
+
+
+def end_all() -> None:
+    """Kill what a test that failed left behind, which pytest would wait for."""
+    while BEGUN:
+        BEGUN.pop().kill(signal.SIGKILL)
 
 
 def _live(told: Connection, printer: Connection, target: Callable[..., None], arguments: tuple) -> None:

@@ -1,13 +1,14 @@
 """Memory taken and memory left, as the system tells it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import storylm.training.memory as memory
-from storylm.training.memory import available_memory, peak_memory
+from storylm.training.memory import available_memory
 
 CPU = torch.device("cpu")
 
@@ -92,14 +93,15 @@ def test_a_system_that_does_not_tell(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux tells the peak in /proc")
 def test_the_peak_is_the_most_ever_and_stays() -> None:
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    now, before = int(status["VmRSS"].split()[0]) * 1024, peak_memory(CPU)
-    assert before is not None
-    assert now <= before + 2**20
-    more = before - now + 50_000_000
-    array = np.ones(more, np.uint8)
-    with_it = peak_memory(CPU)
-    assert with_it is not None
-    assert before + 30_000_000 < with_it < before + 80_000_000
-    del array
-    assert abs((peak_memory(CPU) or 0) - with_it) < 2**20  # the kernel counts by the page and thread
+    """In a process of its own: what another test has freed may be taken anew without more being in use."""
+    script = """if True:
+        import numpy as np, torch
+        from storylm.training.memory import peak_memory
+        before = peak_memory(torch.device("cpu"))
+        array = np.ones(200_000_000, np.uint8)
+        with_it = peak_memory(torch.device("cpu"))
+        assert before + 100_000_000 < with_it < before + 230_000_000, (before, with_it)
+        del array
+        assert abs(peak_memory(torch.device("cpu")) - with_it) < 2**20
+    """
+    subprocess.run([sys.executable, "-c", script], check=True)

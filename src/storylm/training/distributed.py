@@ -41,7 +41,7 @@ class Ranks:
         if self.size == 1:
             return spec
         # Where each process is shown one GPU only (Slurm's --gpus-per-task=1), that is its own.
-        own = f"cuda:{self.local if torch.cuda.device_count() > 1 else 0}"
+        own = f"cuda:{0 if torch.cuda.device_count() == 1 else self.local}"
         if spec == "auto":
             return own if torch.cuda.is_available() else "cpu"
         if spec == "cuda":
