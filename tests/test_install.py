@@ -16,8 +16,8 @@ SOURCE = Path(storylm.__file__).parent
 MODULES = sorted(
     ".".join(("storylm", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
     for path in SOURCE.rglob("*.py")
-    if path.name
-    not in ("__main__.py", "on_datatrove.py")  # the latter extends datatrove's classes: `executors` asks first
+    # on_datatrove extends datatrove's classes; `executors` asks for the extra before it imports it.
+    if path.name not in ("__main__.py", "on_datatrove.py")
 )
 
 

@@ -11,11 +11,14 @@ from storylm.model.native.build import library
 DTYPES = (torch.float32, torch.bfloat16)
 
 
+_found: bool | None = None  # a plain global, since torch.compile sees through neither caches nor compilers
+
+
 def available(device: torch.device) -> bool:
     """Whether tensors on `device` (of `DTYPES`) can be worked on."""
-    return device.type == "cpu" and _is_built()
-
-
-@torch.compiler.assume_constant_result
-def _is_built() -> bool:
-    return library() is not None
+    global _found
+    if device.type != "cpu":
+        return False
+    if _found is None:
+        _found = library() is not None
+    return _found
