@@ -39,7 +39,7 @@ def write_tokens(config: RunConfig, path: Path) -> dict[str, Any]:
     copy_tokens(prepared.split("train"), path)
     return {
         "source": Path(config.data.source).name,
-        "tokenizer": prepared.tokenizer.name if config.tokenizer == "bpe" else Path(config.tokenizer).name,
+        "tokenizer": Path(config.tokenizer).name,
         "ids_in_use": ids,
         "tokens": prepared.tokens("train"),
         "stories": prepared.stories("train"),
