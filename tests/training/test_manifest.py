@@ -13,6 +13,7 @@ import torch
 import storylm
 from storylm.config.errors import DataError
 from storylm.config.files import sha256
+from storylm.model import native
 from storylm.training import manifest
 from storylm.training.manifest import write_manifest
 
@@ -36,7 +37,7 @@ def sessions(folder) -> list[dict[str, Any]]:
 def test_a_session_says_with_what_where_on_what_and_when(prepared, tmp_path) -> None:
     write_manifest(tmp_path, prepared)
     (session,) = sessions(tmp_path)
-    assert session.keys() == {"started", "software", "machine", "data", "tokenizer"}
+    assert session.keys() == {"started", "software", "machine", "kernels", "data", "tokenizer"}
     started = datetime.fromisoformat(session["started"])
     assert started.utcoffset() == timedelta(0)
     assert abs(datetime.now(UTC) - started) < timedelta(minutes=1)
@@ -51,6 +52,7 @@ def test_a_session_says_with_what_where_on_what_and_when(prepared, tmp_path) -> 
     assert machine["cpu"]
     assert machine["cores"] >= 1
     assert len(machine["gpus"]) == torch.cuda.device_count()
+    assert session["kernels"] == native.available(torch.device("cpu"))
     assert session["data"] == sha256(prepared.folder / "manifest.json")
     assert session["tokenizer"] == "a" * 64
 
@@ -74,6 +76,16 @@ def test_another_tokenizer_is_refused_and_nothing_written(prepared, tmp_path) ->
         write_manifest(tmp_path, prepared)
     assert all(part in str(caught.value) for part in (str(tmp_path), "a" * 12, "b" * 12, "--fresh"))
     assert (tmp_path / "manifest.json").read_bytes() == before
+
+
+def test_going_on_without_the_kernels_is_a_warning(prepared, tmp_path, monkeypatch) -> None:
+    """Without a compiler numbers differ in their last digits: a resumed run is no longer the uninterrupted one."""
+    for now in (True, False):
+        monkeypatch.setattr(native, "available", lambda device, now=now: now)
+        write_manifest(tmp_path / str(now), prepared)
+        monkeypatch.setattr(native, "available", lambda device, now=now: not now)
+        with pytest.warns(UserWarning, match=f"began {'with' if now else 'without'} the kernels"):
+            write_manifest(tmp_path / str(now), prepared)
 
 
 def test_other_stories_are_a_warning(prepared, tmp_path) -> None:

@@ -31,6 +31,7 @@ class Ranks:
     local: int = 0  # its number on this machine, and of its GPU there
     size: int = 1
     _talk: "ProcessGroup | None" = None  # for numbers on the host: no GPU is waited for
+    _wait: "ProcessGroup | None" = None  # for what may take days, as rank 0's preparing of a corpus
 
     @property
     def is_main(self) -> bool:
@@ -69,11 +70,11 @@ class Ranks:
             torch.distributed.all_reduce(tensor)
         return tensor
 
-    def _reduced(self, numbers: Sequence[float], operation: str) -> list[float]:
+    def _reduced(self, numbers: Sequence[float], operation: str, group: "ProcessGroup | None" = None) -> list[float]:
         if self.size == 1:
             return list(numbers)
-        tensor = torch.tensor(numbers, dtype=torch.float64)
-        torch.distributed.all_reduce(tensor, getattr(torch.distributed.ReduceOp, operation), group=self._talk)
+        tensor, operator = torch.tensor(numbers, dtype=torch.float64), getattr(torch.distributed.ReduceOp, operation)
+        torch.distributed.all_reduce(tensor, operator, group=group or self._talk)
         return tensor.tolist()
 
     # -- what rank 0 has -----------------------------------------------------------------------------
@@ -127,6 +128,6 @@ class Ranks:
             self._pass_on(0)
 
     def _pass_on(self, exit_code: int) -> None:
-        (worst,) = self.highest([exit_code])
+        (worst,) = self._reduced([exit_code], "MAX", self._wait)
         if worst and not exit_code:
             raise SystemExit(int(worst))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(days=2)  # others wait that long for rank 0: it may have a whole corpus to prepare
+SILENCE = timedelta(minutes=30)  # in a step: a machine that vanished says no more; compiling takes a few at most
 ROLL_CALL_SECONDS = 1800.0
 
 
@@ -45,9 +46,10 @@ def _join() -> Ranks:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     atexit.register(dist.destroy_process_group)
-    talk = dist.new_group(backend="gloo", timeout=PATIENCE)
-    assert isinstance(talk, dist.ProcessGroup)  # every rank is in it
-    return Ranks(rank, local, size, talk)
+    talk, wait = (dist.new_group(backend="gloo", timeout=patience) for patience in (SILENCE, PATIENCE))
+    assert isinstance(talk, dist.ProcessGroup)  # every rank is in both
+    assert isinstance(wait, dist.ProcessGroup)
+    return Ranks(rank, local, size, talk, wait)
 
 
 def roll_call(store: "Store", rank: int, size: int) -> str:

@@ -14,6 +14,7 @@ import torch
 import storylm
 from storylm.config.errors import DataError
 from storylm.config.files import sha256, write_text
+from storylm.model import native
 
 if TYPE_CHECKING:
     from storylm.data.prepare import Prepared
@@ -31,6 +32,7 @@ def write_manifest(folder: Path, prepared: "Prepared") -> None:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": _software(),
         "machine": _machine(),
+        "kernels": native.available(torch.device("cpu")),
         "data": sha256(prepared.folder / MANIFEST),
         "tokenizer": prepared.tokenizer.fingerprint,
     }
@@ -59,6 +61,13 @@ def _compare(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     if before.get("data") != now["data"]:
         warnings.warn(
             f"the run in {folder} began with other stories than are there now: it is not repeatable", stacklevel=3
+        )
+    if before.get("kernels", now["kernels"]) != now["kernels"]:
+        with_or_without = "with" if before["kernels"] else "without"
+        warnings.warn(
+            f"the run in {folder} began {with_or_without} the kernels in C++ and goes on otherwise: on a CPU, numbers "
+            f"differ in their last digits (is there a C++ compiler? is STORYLM_NATIVE set?)",
+            stacklevel=3,
         )
 
 

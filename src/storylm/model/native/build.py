@@ -18,7 +18,7 @@ from storylm.config.files import atomic_file, cache_folder
 # OpenMP's functions are found in the library that torch has loaded, so that both share one pool of threads.
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 TARGETS = ("-march=native", "-mcpu=native")  # the second: Apple's and other compilers for ARM
-SECONDS = 120  # a compiler that takes longer is not coming back
+SECONDS = 600  # a compiler that takes longer is not coming back; it is some seconds where nothing else runs
 
 
 def compiler() -> str | None:
