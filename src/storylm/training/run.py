@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -104,18 +105,8 @@ def _run(
     observers: Sequence[Observer] | None = None,
 ) -> RunResult:
     with ranks.leaders_first():
-        # Whatever can be refused is refused before the folder is touched.
-        device = pick_device(ranks.device(config.train.device))
-        precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
-        check_parallel(config, precision, ranks)
-        to_config_json(config.model)
-        if config.tokenizer != OWN:
-            check_vocabulary(config, Tokenizer.load(config.tokenizer))
-        prepared = prepare_cached(config)
-        tokenizer = prepared.tokenizer
-        check_vocabulary(config, tokenizer)
-        batches = build_batches(config, prepared)
-        batches.micro_batches(ranks.size)
+        means = _find_means(config, ranks)
+    device, tokenizer, batches = means.device, means.prepared.tokenizer, means.batches
     if device.type == "cpu":
         torch.set_num_threads(config.train.threads or default_threads())
         reuse_freed_memory()
@@ -134,14 +125,14 @@ def _run(
                     model.load_state_dict(load(found.folder)[0].state_dict())
         stop = stack.enter_context(StopSignal(answers=ranks.is_main))
         ranks.share_weights(model)
-        learner = Learner(model.to(device), config, precision, compiled, ranks)
+        learner = Learner(model.to(device), config, means.precision, means.compiled, ranks)
         session = Session(
             config,
             learner,
             tokenizer,
             batches,
-            prepared.validation_stories(),
-            prepared.tokens("validation"),
+            means.prepared.validation_stories(),
+            means.prepared.tokens("validation"),
             _build_clock(config, batches),
             checkpoints,
             stop,
@@ -156,12 +147,12 @@ def _run(
         with ranks.main_first():
             if ranks.is_main:
                 with writing_to(folder):
-                    write_manifest(folder, prepared)
+                    write_manifest(folder, means.prepared)
                     write_text(folder / "config.yaml", to_yaml(config))
                 if observers is None:
                     observers = build_observers(config, folder, session.state.step)
                 session.observers = Observers(observers)
-        if (warning := memory_warning(config, precision, device)) is not None:
+        if (warning := memory_warning(config, means.precision, device)) is not None:
             session.observers.message(warning)
         try:
             reason = session.state.ended or train_loop(session)
@@ -172,6 +163,32 @@ def _run(
         result = result_of(session, folder, reason)
         session.observers.message(last_words(session, result))
         return result
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What a run works with on this machine."""
+
+    device: torch.device
+    precision: str
+    compiled: bool
+    prepared: Prepared
+    batches: Batches
+
+
+def _find_means(config: RunConfig, ranks: Ranks) -> _Means:
+    """Prepare the stories; whatever can be refused is refused here, before the run's folder is touched."""
+    device = pick_device(ranks.device(config.train.device))
+    precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
+    check_parallel(config, precision, ranks)
+    to_config_json(config.model)
+    if config.tokenizer != OWN:
+        check_vocabulary(config, Tokenizer.load(config.tokenizer))
+    prepared = prepare_cached(config)
+    check_vocabulary(config, prepared.tokenizer)
+    batches = build_batches(config, prepared)
+    batches.micro_batches(ranks.size)
+    return _Means(device, precision, compiled, prepared, batches)
 
 
 def new_model(config: RunConfig) -> Transformer:
