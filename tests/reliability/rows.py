@@ -49,6 +49,20 @@ ROWS: dict[str, Row] = {
         12,
         "{count} runs, each stopped twice: the same rows in the same order, identical to the end, in {identical}",
     ),
+    "ranks": Row(
+        "2 and 4 processes",
+        "DDP and FSDP over gloo, packed, padded and separated stories, against one process with the same rows a step",
+        0,
+        12,
+        "{count} runs: the same rows in every step in {same_rows}; losses and gradient norms within {furthest:.0e}",
+    ),
+    "killed": Row(
+        "one of two processes killed",
+        "kill -9 in a random step under torchrun, which starts both again; DDP and FSDP in turn, with dropout",
+        1,
+        10,
+        "{count} kills: identical to the undisturbed run on two processes in {identical}",
+    ),
     "stop": Row(
         "SIGTERM, Ctrl-C",
         "at random moments and file operations of a run, both signals in turn",

@@ -15,17 +15,26 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parents[1]
+EVERY_STEP = "train.log_every=1"
+# Rows of a step that neither two nor four ranks share out evenly.
+LAYOUTS = {
+    "packed": ("train.batch_size=6", EVERY_STEP),
+    "padded": ("data.layout=padded", "train.batch_size=3", "train.accumulation=3", EVERY_STEP),
+    "single rows": ("train.batch_size=1", "train.accumulation=7", "data.separate_stories=true", EVERY_STEP),
+}
+WRAPPERS = ("ddp", "fsdp")
 QUIET = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
 
 
 @dataclass(frozen=True)
 class Job:
-    """Train in a folder, or go on there with settings changed. A signal comes to the last rank during a step."""
+    """Train in a folder, or go on there with settings changed. A signal comes to a rank (-1: the last) in a step."""
 
     folder: str
     settings: Sequence[str]
     resume: bool = False
     signal_at: int = -1
+    signal_to: int = -1
     signal: int = signal.SIGTERM  # SIGKILL only in the first of torchrun's attempts
 
 
@@ -73,6 +82,43 @@ def torchrun(ranks: int, *command: str, restarts: int = 0) -> subprocess.Popen[s
     )
 
 
+def metrics(folder: Path, kind: str = "step") -> list[dict[str, Any]]:
+    """The logged lines of this kind."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def alone(settings: Sequence[str], folder: Path) -> dict[str, Any]:
+    """A run of one process, which notes the rows it reads; its validation."""
+    from unittest.mock import patch
+
+    from storylm.config.load import resolve
+    from storylm.data.batches import _Batches
+    from storylm.training.run import train_run
+    from training.runs import SMALL
+
+    with patch.object(_Batches, "batch", note_rows(folder)):
+        result = train_run(resolve(None, None, [*SMALL, *settings]).config, folder)
+    assert result.validation is not None
+    return result.validation.to_json()
+
+
+def same_run(one: Path, many: Path) -> float:
+    """The same but for the order in which floats were added up: at most 1e-5; how much at most."""
+    furthest = 0.0
+    for kind, exact, close in (
+        ("step", ("step", "progress", "lr", "tokens", "epoch", "skipped"), ("loss", "gradient_norm")),
+        ("evaluation", ("step", "tokens", "best"), ("nats_per_token", "bits_per_byte")),
+    ):
+        for expected, line in zip(metrics(one, kind), metrics(many, kind), strict=True):
+            assert [line[key] for key in exact] == [expected[key] for key in exact]
+            furthest = max(furthest, *(abs(line[key] - expected[key]) for key in close))
+    assert furthest <= 1e-5
+    assert (many / "samples.md").read_text() == (one / "samples.md").read_text()
+    assert (many / "config.yaml").exists()
+    return furthest
+
+
 def rows_read(folder: Path, ranks: int = 1) -> list[list[Any]]:
     """Of each step, the rows in the order of the ranks: their targets, without what is ignored."""
     steps: dict[int, list[Any]] = {}
@@ -84,7 +130,7 @@ def rows_read(folder: Path, ranks: int = 1) -> list[list[Any]]:
 
 
 def note_rows(folder: Path, rank: int = 0, ranks: int = 1, signal_at: int = -1, number: int = 0) -> Any:
-    """In the place of `batch`: notes what is read, and that it is this rank's part."""
+    """In the place of `batch`: notes what is read, and that it is this rank's part; a signal comes in a step."""
     from storylm.data.batches import IGNORED, _Batches
 
     batch = _Batches.batch
@@ -95,7 +141,7 @@ def note_rows(folder: Path, rank: int = 0, ranks: int = 1, signal_at: int = -1, 
         rows = [[target for target in row if target != IGNORED] for row in read.targets_BT.tolist()]
         with Path(f"{folder}.rows-{rank}").open("a") as file:
             file.write(json.dumps([step, [row for row in rows if row]]) + "\n")
-        if step == signal_at and micro == 0 and rank == ranks - 1:
+        if step == signal_at and micro == 0:
             signal.raise_signal(number)
         return read
 
@@ -114,7 +160,8 @@ def main() -> None:
     for job in [Job(**job) for job in json.loads(sys.argv[1])]:
         folder = Path(job.folder)
         again = job.signal == signal.SIGKILL and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-        noting = note_rows(folder, rank, ranks, -1 if again else job.signal_at, job.signal)
+        struck = rank == job.signal_to % ranks and not again
+        noting = note_rows(folder, rank, ranks, job.signal_at if struck else -1, job.signal)
         with patch.object(_Batches, "batch", noting):
             if job.resume:
                 result = resume_run(folder, job.settings)

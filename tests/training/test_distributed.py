@@ -7,63 +7,26 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from torch.distributed import HashStore
 
 from storylm.config.errors import SetupError, UsageError
 from storylm.config.load import to_yaml
-from storylm.data.batches import _Batches
 from storylm.training.distributed import Ranks
 from storylm.training.joining import joined, roll_call
 from storylm.training.parallel import check_parallel
-from storylm.training.run import resume_run, train_run
+from storylm.training.run import resume_run
 from storylm.training.voice import one_voice
-from training.ranks import Job, launch, note_rows, rows_read, script, torchrun
+from training.ranks import EVERY_STEP, LAYOUTS, WRAPPERS, Job, alone, launch, metrics, rows_read, same_run, torchrun
 from training.runs import record_of
-
-EVERY_STEP = "train.log_every=1"
-# Rows of a step that neither two nor four ranks share out evenly.
-KINDS = {
-    "packed": ("train.batch_size=6", EVERY_STEP),
-    "padded": ("data.layout=padded", "train.batch_size=3", "train.accumulation=3", EVERY_STEP),
-    "single rows": ("train.batch_size=1", "train.accumulation=7", "data.separate_stories=true", EVERY_STEP),
-}
-WRAPPERS = ("ddp", "fsdp")
-
-
-def metrics(folder: Path, kind: str = "step") -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["kind"] == kind]
 
 
 def job(folder: Path, kind: str, wrapper: str, **options) -> Job:
-    return Job(str(folder), (*KINDS[kind], f"train.parallel={wrapper}"), **options)
+    return Job(str(folder), (*LAYOUTS[kind], f"train.parallel={wrapper}"), **options)
 
 
-def alone(config, folder: Path) -> dict:
-    """The run of one process, and the rows it read."""
-    with patch.object(_Batches, "batch", note_rows(folder)):
-        result = train_run(config, folder)
-    assert result.validation is not None
-    return result.validation.to_json()
-
-
-def same_run(one: Path, many: Path) -> None:
-    """The same but for the order in which floats were added up."""
-    for kind, exact, close in (
-        ("step", ("step", "progress", "lr", "tokens", "epoch", "skipped"), ("loss", "gradient_norm")),
-        ("evaluation", ("step", "tokens", "best"), ("nats_per_token", "bits_per_byte")),
-    ):
-        for expected, line in zip(metrics(one, kind), metrics(many, kind), strict=True):
-            assert [line[key] for key in exact] == [expected[key] for key in exact]
-            assert [line[key] for key in close] == pytest.approx([expected[key] for key in close], abs=1e-5)
-    assert (many / "samples.md").read_text() == (one / "samples.md").read_text()
-    assert (many / "config.yaml").exists()
-
-
-def test_two_processes_learn_what_one_does_and_one_goes_on(small, tmp_path) -> None:
+def test_two_processes_learn_what_one_does_and_one_goes_on(tmp_path) -> None:
     """Both wrappers, other rows and weights of a rank's parts; validation shared out; a checkpoint like any other."""
     jobs = {"packed": "ddp", "padded": "fsdp"}
     folders = {kind: tmp_path / f"{kind}-two" for kind in jobs}
@@ -72,7 +35,7 @@ def test_two_processes_learn_what_one_does_and_one_goes_on(small, tmp_path) -> N
     assert printed[1] == ""
     for kind in jobs:
         one, two = tmp_path / kind, folders[kind]
-        judged = alone(small(*KINDS[kind]), one)
+        judged = alone(LAYOUTS[kind], one)
         assert rows_read(two, 2) == rows_read(one)
         same_run(one, two)
         for rank in range(2):
@@ -84,22 +47,11 @@ def test_two_processes_learn_what_one_does_and_one_goes_on(small, tmp_path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_any_number_of_processes_learns_what_one_does(ranks, wrapper, small, tmp_path) -> None:
-    launch(ranks, [job(tmp_path / f"{kind}-many", kind, wrapper) for kind in KINDS])
-    for kind in KINDS:
-        alone(small(*KINDS[kind]), tmp_path / kind)
-        assert rows_read(tmp_path / f"{kind}-many", ranks) == rows_read(tmp_path / kind)
-        same_run(tmp_path / kind, tmp_path / f"{kind}-many")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_runs_go_on_with_more_and_with_fewer_processes(wrapper, small, tmp_path) -> None:
+def test_runs_go_on_with_more_and_with_fewer_processes(wrapper, tmp_path) -> None:
     """2 -> 1 -> 4, with one wrapper and then the other: the same rows, the same losses, optimizers included."""
     one, parts = tmp_path / "one", tmp_path / "parts"
     other = WRAPPERS[1 - WRAPPERS.index(wrapper)]
-    alone(small(*KINDS["packed"]), one)
+    alone(LAYOUTS["packed"], one)
     rows = []
     stops = [(2, 4, wrapper), (1, 7, wrapper), (4, -1, other)]
     for number, (ranks, stop, wrap) in enumerate(stops):
@@ -130,19 +82,6 @@ def test_four_processes_that_were_stopped_end_bit_for_bit_like_four_that_were_no
     launch(4, [Job(job.folder, (), resume=True) for job in parts])
     for one, other in zip(whole, parts, strict=True):
         assert record_of(Path(other.folder)) == record_of(Path(one.folder)), one.folder
-
-
-@pytest.mark.slow
-def test_a_killed_rank_is_restarted_by_torchrun_and_the_result_is_the_same(tmp_path) -> None:
-    settings = (EVERY_STEP, "model.family=gpt2", "model.dropout=0.2")
-    launch(2, [Job(str(tmp_path / "whole"), settings)])
-    killed = Job(str(tmp_path / "killed"), settings, signal_at=9, signal=signal.SIGKILL)
-    process = torchrun(2, *script([killed]), restarts=2)
-    printed, _ = process.communicate(timeout=1200)
-    assert process.returncode == 0, printed
-    assert "Signal 9" in printed or "exitcode  : -9" in printed or "-9" in printed
-    assert record_of(tmp_path / "killed") == record_of(tmp_path / "whole")
-    assert [len(rows) for rows in rows_read(tmp_path / "killed", 2)][8] == 2 * 4, "step 8 was run twice, from step 8 on"
 
 
 @pytest.mark.slow
