@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from peers.machine import commit, cores, machine, versions
-from peers.rounds import spread
+from peers.rounds import PATIENCE, spread
 from rich.console import Console
 from rich.table import Table
 
@@ -111,7 +111,11 @@ def turn(contender: str, options: argparse.Namespace) -> float:
             started.append(
                 subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             )
-        errors = [process.communicate()[1].decode(errors="replace") for process in started]
+        try:
+            errors = [process.communicate(timeout=PATIENCE)[1].decode(errors="replace") for process in started]
+        finally:
+            for process in started:
+                process.kill()
         if any(process.returncode for process in started):
             sys.exit("\n".join(errors))
         return sum(json.loads((folder / "speed.json").read_text()) for folder in folders)

@@ -16,6 +16,7 @@ from .turn import Turn
 
 BENCHMARKS = Path(__file__).parents[1]
 Measured = dict[str, Any]
+PATIENCE = 3600.0  # seconds until a process counts as hung
 
 
 def run_child(turn: Turn, threads: int | None = None) -> Measured:
@@ -38,9 +39,11 @@ def run_module(
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     command = [sys.executable, "-m", name, *arguments, str(result)]
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    try:
+        done = subprocess.run(command, env=environment, timeout=PATIENCE, **silent)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done in {PATIENCE / 60:.0f} minutes"}
     if done.returncode == 0:
         return json.loads(result.read_text(encoding="utf-8"))
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -24,8 +24,10 @@ fi
 shift
 
 dir=${DIR:-$PWD}
-id=$(date +%s)-$$                  # the torchruns of one start find together by it
-pid_file=${TMPDIR:-/tmp}/storylm-torchrun-$id # followed by the machine's number: where its torchrun's process id stands
+id=$(date +%s)-$$ # the torchruns of one start find together by it
+# Followed by the machine's number: where its torchrun's process id stands; $TMPDIR is that machine's.
+# shellcheck disable=SC2016
+pid_file='${TMPDIR:-/tmp}'/storylm-torchrun-$id
 
 # Trains on machine number $1, until it ends.
 run() {
@@ -39,10 +41,10 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=150
 .venv/bin/torchrun --nnodes ${#hosts[@]} --nproc-per-node ${NPROC:-gpu} --max-restarts 3 \
     --rdzv-backend c10d --rdzv-id $id --rdzv-endpoint ${hosts[0]#*@}:${PORT:-29500} \
     -m storylm train $(printf '%q ' "$@") &
-echo \$! >$pid_file-$number
+echo \$! >"$pid_file-$number"
 wait \$!
 code=\$?
-rm $pid_file-$number
+rm "$pid_file-$number"
 exit \$code
 END
     if ((code)); then stop; fi # or the other machines would wait for this one
@@ -53,7 +55,7 @@ END
 stop() {
     local number
     for number in "${!hosts[@]}"; do
-        ssh "${hosts[number]}" "test ! -e $pid_file-$number || kill -TERM \$(cat $pid_file-$number)" </dev/null || true
+        ssh "${hosts[number]}" "test ! -e \"$pid_file-$number\" || kill -TERM \$(cat \"$pid_file-$number\")" </dev/null || true
     done
 }
 

@@ -6,13 +6,15 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from storylm.cli import app
 from storylm.config.errors import DataError, UsageError
 from storylm.config.load import preset
-from storylm.model.count import PROCESS_BYTES, checkpoint_bytes, training_bytes
+from storylm.model.count import PROCESS_BYTES
 from storylm.training import plan as planning
+from storylm.training.needs import checkpoint_bytes, training_bytes
 from storylm.training.probe import Probe
 
 PROBE = Probe(
@@ -58,13 +60,13 @@ def planned(*arguments: str) -> dict:
 
 def test_a_run_of_known_length_without_a_probe() -> None:
     plan = planned("nano-22m", "--no-probe", "train.precision=fp32", "train.device=cpu")
-    model = preset("nano-22m").model
+    config = preset("nano-22m")
     assert plan["parameters"] == 21_955_584
     assert plan["flops_per_token"] / 1e6 == pytest.approx(132, rel=0.01)
     assert (plan["steps"], plan["tokens"], plan["tokens_per_step"]) == (56_000, 458_752_000, 8192)
-    assert plan["memory_bytes"] == training_bytes(model, 64, 128, "fp32", "adamw") + PROCESS_BYTES
+    assert plan["memory_bytes"] == training_bytes(config, 64, "fp32", torch.device("cpu")) + PROCESS_BYTES
     assert plan["memory_measured"] is False
-    assert plan["disk_bytes"] == 4 * checkpoint_bytes(model, "adamw")
+    assert plan["disk_bytes"] == 4 * checkpoint_bytes(config)
     assert plan["seconds"] is None
     assert plan["tokens_per_second"] is plan["share_of_peak"] is None
     assert not list(Path().iterdir())

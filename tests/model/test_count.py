@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from storylm.config.load import preset, preset_names
+from storylm.config.load import apply_overrides, preset, preset_names
 from storylm.config.model import FAMILIES, ModelConfig
-from storylm.model.count import checkpoint_bytes, flops_per_token, parameters, training_bytes
+from storylm.model.count import activation_bytes, flops_per_token, parameters
 from storylm.model.loss import _CHUNK_ELEMENTS
 from storylm.model.transformer import Transformer
 from storylm.optim.build import build_optimizers
+from storylm.training.needs import checkpoint_bytes, training_bytes
 
 PUBLISHED = {
     "xs-3m": 3_647_680,
@@ -113,7 +114,7 @@ def test_a_checkpoint_holds_weights_and_moments(name: str) -> None:
     for optimizer in optimizers:
         optimizer.step()
         held += sum(value.nbytes for state in optimizer.state.values() for value in state.values() if value.ndim)
-    assert checkpoint_bytes(config.model, config.optim.optimizer) == held
+    assert checkpoint_bytes(config) == held
 
 
 def test_the_chunk_of_the_loss_is_the_real_one() -> None:
@@ -151,7 +152,7 @@ def test_what_a_layer_keeps_is_about_what_autograd_keeps(name: str, precision: s
 
     def estimate(layers: int, rows: int) -> int:
         model = config.model_copy(update={"layers": layers})
-        return training_bytes(model, rows, 48, precision, "adamw")
+        return activation_bytes(model, rows, 48, precision)
 
     estimated = (estimate(3, 3) - estimate(1, 3) - estimate(3, 1) + estimate(1, 1)) / 4
     assert estimated == pytest.approx(measured, rel=0.15)
@@ -188,5 +189,6 @@ print(peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_training_bytes_are_near_the_peak_of_a_real_step() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
-    estimated = training_bytes(preset("story-5m").model, 24, 128, "fp32", "muon")
+    config = apply_overrides(preset("story-5m"), ["data.context=128"])
+    estimated = training_bytes(config, 24, "fp32", torch.device("cpu"))
     assert abs(math.log(estimated / int(done.stdout))) < math.log(1.5), (estimated, done.stdout)

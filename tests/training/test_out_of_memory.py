@@ -150,7 +150,7 @@ def test_smaller_batches_make_the_same_step(rows, accumulation, smaller, small) 
 
 def test_a_run_that_will_hardly_fit_is_warned_of_and_goes_on(small, tmp_path, monkeypatch, capsys) -> None:
     config = small("train.batch_size=8", "train.steps=1")
-    estimate = answers.training_bytes(config.model, 4, 64, "fp32", "adamw", "cpu")
+    estimate = answers.training_bytes(config, 4, "fp32", torch.device("cpu"))
     monkeypatch.setattr(answers, "available_memory", lambda device: estimate)
     assert train_run(config, tmp_path / "run").reason == "finished"
     said = capsys.readouterr().out

@@ -3,8 +3,6 @@
 from storylm.config.model import ModelConfig
 
 _NORM_ROWS = {"layernorm": 2, "rmsnorm": 1}  # gain and bias, or gain alone
-# Of one weight in a block: two fp32 moments, two of 8 bits, or one of fp32. Exactly: optim.memory.state_bytes.
-_STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 _COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 PROCESS_BYTES = 400_000_000  # of Python, torch and what else a run imports, before there is a model
 LOSS_CHUNK = {"cpu": 3 * 2**23, "cuda": 2**27}  # how many logits exist at once in model.loss
@@ -45,14 +43,11 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> int:
     return round(6 * weights + 12 * query_width * seen)
 
 
-def training_bytes(
-    config: ModelConfig, batch: int, context: int, precision: str, optimizer: str, device: str = "cpu"
-) -> int:
-    """Peak memory of training on `batch` rows of `context` tokens, without what Python and torch themselves take.
+def activation_bytes(config: ModelConfig, batch: int, context: int, precision: str, device: str = "cpu") -> int:
+    """What a step on `batch` rows of `context` tokens takes at most, beside weights, gradients and optimizer.
 
-    An estimate, for where nothing can be measured: `training.probe` does. The sum of
+    An estimate. The sum of
 
-    - weights and gradients in fp32, and the optimizer's moments: two, or one for Muon's matrices;
     - a copy of the matrices in `precision` ("fp32", "bf16" or "fp16"), where that is not fp32;
     - what each layer keeps for the backward pass (`_kept_per_token`), uncompiled;
     - one chunk of logits, since all of them never exist at once (`model.loss`), and the head's gradient, twice.
@@ -67,13 +62,7 @@ def training_bytes(
     rows = min(batch * context, max(256, chunk // config.vocab_size))
     logits = rows * config.vocab_size * compute * (1 if device == "cpu" else 2)  # their gradient in place, or beside
     head = (4 + compute) * config.vocab_size * config.width
-    return 4 * parameters(config) + checkpoint_bytes(config, optimizer) + copies + kept + logits + head
-
-
-def checkpoint_bytes(config: ModelConfig, optimizer: str) -> int:
-    """What a checkpoint holds: the weights in fp32 and the optimizer's moments of each."""
-    total, hidden = parameters(config), config.layers * _block_matrices(config)
-    return 4 * total + _STATE_BYTES[optimizer] * hidden + _STATE_BYTES["adamw"] * (total - hidden)
+    return copies + kept + logits + head
 
 
 def _kept_per_token(config: ModelConfig, compute: int, device: str) -> int:

@@ -10,9 +10,9 @@ import torch
 
 from storylm.config.errors import SetupError
 from storylm.config.schema import RunConfig
-from storylm.model.count import training_bytes
 from storylm.training.learner import Learner
 from storylm.training.memory import available_memory
+from storylm.training.needs import training_bytes
 from storylm.training.random_batches import RandomBatches
 
 # What the allocators of torch and C++ say that raise something more general than `torch.OutOfMemoryError`.
@@ -67,14 +67,14 @@ def answered(learner: Learner, config: RunConfig) -> Iterator[None]:
 def memory_warning(config: RunConfig, precision: str, device: torch.device) -> str | None:
     """A line where training will hardly fit: Linux kills a process that takes too much instead of telling it.
 
-    By the estimate of `model.count`; None where it fits, is not known, or the device itself refuses in time.
+    By the estimate of `training.needs`; None where it fits, is not known, or the device itself refuses in time.
     """
     available = available_memory(device)
     if device.type == "cuda" or available is None:
         return None
 
     def needed(rows: int) -> int:
-        return training_bytes(config.model, rows, config.row_length, precision, config.optim.optimizer, device.type)
+        return training_bytes(config, rows, precision, device)
 
     train = config.train
     if needed(train.batch_size) <= available:

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 
 from storylm.config.schema import RunConfig
-from storylm.model.count import PROCESS_BYTES, checkpoint_bytes, flops_per_token, parameters, training_bytes
+from storylm.model.count import PROCESS_BYTES, flops_per_token, parameters
 from storylm.training.corpus_size import epoch_tokens, tokens_per_row, validation_stories
 from storylm.training.device import pick_device, pick_precision, use_compile
+from storylm.training.needs import checkpoint_bytes, training_bytes
 from storylm.training.probe import Probe, Watch, probe
 
 CHECKPOINTS = 4  # last, previous, best, and the one being written
@@ -61,9 +62,8 @@ def plan_run(config: RunConfig, measure: bool = True, watch: Watch | None = None
     flops = flops_per_token(model, round(tokens_per_row(config)))
     speed = None if step is None else tokens_per_step / step
     memory = None if measured is None else measured.memory_bytes
-    estimate = training_bytes(
-        model, train.batch_size, config.row_length, precision, config.optim.optimizer, device.type
-    ) + (PROCESS_BYTES if device.type != "cuda" else 0)
+    estimate = training_bytes(config, train.batch_size, precision, device)
+    estimate += PROCESS_BYTES if device.type != "cuda" else 0
     return Plan(
         name=config.name,
         device=str(device),
@@ -73,7 +73,7 @@ def plan_run(config: RunConfig, measure: bool = True, watch: Watch | None = None
         flops_per_token=flops,
         memory_bytes=memory or estimate,
         memory_measured=memory is not None,
-        disk_bytes=checkpoint_bytes(model, config.optim.optimizer) * (CHECKPOINTS + _kept(config, steps)),
+        disk_bytes=checkpoint_bytes(config) * (CHECKPOINTS + _kept(config, steps)),
         tokens_per_step=tokens_per_step,
         tokens=tokens,
         steps=steps,

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -21,10 +22,10 @@ TARGETS = ("-march=native", "-mcpu=native")  # the second: Apple's and other com
 SECONDS = 600  # a compiler that takes longer is not coming back; it is some seconds where nothing else runs
 
 
-def compiler() -> str | None:
-    """The C++ compiler to use: `CXX`, or what the system has; None where there is none."""
-    candidates = (os.environ.get("CXX"), "c++", "g++", "clang++")
-    return next((found for name in candidates if name and (found := shutil.which(name))), None)
+def compiler() -> list[str] | None:
+    """The command of a C++ compiler: `CXX`, as "ccache g++", or what the system has; None where there is none."""
+    candidates = [shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]]
+    return next(([found, *rest] for name, *rest in filter(None, candidates) if (found := shutil.which(name))), None)
 
 
 @cache
@@ -35,7 +36,7 @@ def library() -> ctypes.CDLL | None:
         return None
     folder = Path(__file__).parent
     for target in TARGETS:
-        command = [program, *FLAGS, target, *map(str, sorted(folder.glob("*.cpp")))]
+        command = [*program, *FLAGS, target, *map(str, sorted(folder.glob("*.cpp")))]
         built = cache_folder() / "native" / f"kernels-{_fingerprint(program, target, folder)}.so"
         try:
             if not built.exists():
@@ -48,10 +49,10 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def _fingerprint(program: str, target: str, folder: Path) -> str:
+def _fingerprint(program: list[str], target: str, folder: Path) -> str:
     """Of all that decides what comes out: a home folder may be shared by machines with other processors."""
     sources = [path.read_bytes() for path in sorted(folder.glob("*.[ch]*"))]
-    given = " ".join((program, *FLAGS, target, platform.machine())).encode()
+    given = " ".join((*program, *FLAGS, target, platform.machine())).encode()
     return hashlib.sha256(b"\0".join([*sources, given, _processor()])).hexdigest()[:16]
 
 
