@@ -30,6 +30,13 @@ def training_with_dropout() -> str:
     return table(read("train-cpu-dropout"))
 
 
+def training_nanogpt() -> str:
+    """The plain loop with a model of our writing, and with nanoGPT's."""
+    from table import table
+
+    return table(read("train-cpu-nanogpt"))
+
+
 def plans() -> str:
     """What `storylm plan` said, and what was."""
     results = read("plan")["results"]
@@ -102,6 +109,7 @@ def _gigabytes(point: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "training": training,
     "training-with-dropout": training_with_dropout,
+    "training-nanogpt": training_nanogpt,
     "plans": plans,
     "weak-scaling": weak_scaling,
     "memory": memory,
