@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,6 +80,24 @@ def memory() -> str:
     return "\n".join(lines)
 
 
+def speedrun() -> str:
+    """The records: bits per byte after so many minutes."""
+    lines = [
+        "| minutes | bits per byte | spread | seconds | tokens | recipe | parameters | machine | commit |",
+        "|--:|--:|---|--:|--:|---|--:|---|---|",
+    ]
+    for path in sorted(RESULTS.glob("speedrun-*.json"), key=lambda path: json.loads(path.read_text())["minutes"]):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        figure, heats, machine = record["bits_per_byte"], record["heats"], record["machine"]
+        seconds, tokens = (median(heat[key] for heat in heats) for key in ("seconds", "tokens"))
+        lines.append(
+            f"| {record['minutes']:g} | **{figure['median']:.3f}** | {figure['min']:.3f} to {figure['max']:.3f} | "
+            f"{seconds:.0f} | {tokens / 1e6:.1f}M | `{record['recipe']}` | {record['parameters']:,} | "
+            f"{machine['cores']} cores, {machine['cpu']} | {(record['software']['git'] or '')[:10]} |"
+        )
+    return "\n".join(lines)
+
+
 def batching() -> str:
     """Batches from a file of tokens."""
     lines = ["| tokens a row | batches | million tokens/s | times get_batch |", "|--:|---|--:|--:|"]
@@ -114,5 +133,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "weak-scaling": weak_scaling,
     "memory": memory,
     "batching": batching,
+    "speedrun": speedrun,
     "reliability": reliability,
 }

@@ -22,8 +22,8 @@ DERIVED = {
     "model.head_dim": "model.width / model.heads",
     "model.ff_width": "4 x model.width",
 }
-# The order of `storylm presets`: our own, the published five, the wider family; by size within each.
-_ORDER = ("story", "xs", "gpt2", "word", "nano", "mistral", "paper", "llama2c", "cs336", "simple")
+# The order of `storylm presets`: our own, the published five, the wider family; by size or time within each.
+_ORDER = ("story", "minutes", "xs", "gpt2", "word", "nano", "mistral", "paper", "llama2c", "cs336", "simple")
 _PRESETS = files("storylm.config") / "presets"
 
 
@@ -60,7 +60,7 @@ def preset_names() -> list[str]:
 
     def rank(name: str) -> tuple[int, float, str]:
         kind, size = name.split("-")[0], name.split("-")[-1]
-        thousands = float(size[:-1]) * {"k": 1, "m": 1000}[size[-1]]
+        thousands = float(size.rstrip("km")) * (1000 if size.endswith("m") else 1)
         return _ORDER.index(kind) if kind in _ORDER else len(_ORDER), thousands, name
 
     return sorted(names, key=rank)

@@ -130,6 +130,9 @@ class TrainConfig(Settings):
     eval_stories: int | None = Field(
         default=None, ge=1, description="use only the first so many validation stories while training"
     )
+    judge_all: bool = Field(
+        default=True, description="judge all validation stories once training is over (off: the first eval_stories)"
+    )
     save_every: int = Field(default=500, ge=0, description="steps between checkpoints (0: only at the end)")
     save_minutes: float | None = Field(
         default=10.0, gt=0, description="minutes between checkpoints, whichever comes first"
@@ -158,6 +161,7 @@ class TrainConfig(Settings):
 class TrackConfig(Settings):
     """Where metrics go besides metrics.jsonl and the console."""
 
+    plot: bool = Field(default=True, description="loss.png in the run folder (with storylm[report])")
     tensorboard: bool = Field(default=False, description="event files in the run folder")
     wandb: str | None = Field(default=None, description="project name on Weights & Biases")
     trackio: str | None = Field(default=None, description="project name in trackio")

@@ -22,10 +22,11 @@ def build_observers(config: RunConfig, folder: Path, first_step: int) -> list[Ob
     where a tracker's package is missing.
     """
     metrics = MetricsFile(folder / "metrics.jsonl", first_step)
+    plot = [LossPlot(metrics.path, folder / "loss.png")] if config.track.plot else []
     return [
         metrics,
         SamplesFile(folder / "samples.md", first_step),
-        LossPlot(metrics.path, folder / "loss.png"),  # after the file that it draws
+        *plot,  # after the file that it draws
         *open_trackers(config, folder, first_step),
         ConsoleObserver(),
     ]

@@ -59,9 +59,9 @@ def last_words(session: Session, result: RunResult) -> str:
 
 
 def _judged(session: Session, folder: Path) -> Likelihood:
-    """The figure to report: of the model in `folder`, on every validation story."""
+    """The figure to report: of the model in `folder`, on every validation story, or as many as asked for."""
     best, ranks = session.state.best_pass, session.ranks
-    if best is not None and best["stories"] == len(session.validation):
+    if best is not None and (best["stories"] == len(session.validation) or not session.config.train.judge_all):
         return Likelihood(**best)
     with ranks.main_first():
         model = load(folder)[0] if ranks.is_main else Transformer(session.config.model)

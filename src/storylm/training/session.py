@@ -64,7 +64,7 @@ class Session:
         self._save_by_time = False
         self._timer = Timer()
         some, all_of_them = len(validation[: config.train.eval_stories]), len(validation)
-        at_the_end = some if some == all_of_them else some + all_of_them
+        at_the_end = some if some == all_of_them or not config.train.judge_all else some + all_of_them
         self._ending = Ending(self._timer, at_the_end, validation_tokens / max(1, all_of_them))
 
     # -- what the loop does --------------------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""One heat of a speedrun, in a process of its own: `python -m storylm.training.heat FOLDER BEGAN`.
+
+In FOLDER lies the recipe; BEGAN is when the heat's process was started, by the clock that all processes share.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from storylm.config.errors import UserError
+from storylm.config.files import write_text
+from storylm.config.load import apply_overrides, from_yaml
+from storylm.data.prepare import prepare_cached
+from storylm.training.run import resume_run, train_run
+from storylm.training.run_folder import saved_config
+
+RECIPE, RUN, SPENT = "recipe.yaml", "run", "spent"
+# What only looks at the run is left out: the judge comes afterwards.
+SETTINGS = (
+    "train.eval_every=0",
+    "train.eval_stories=1",
+    "train.judge_all=false",
+    "train.sample_every=0",
+    "train.sample_prompts=[]",
+    "train.save_every=0",
+    "track.plot=false",
+)
+ENDING = 1.0  # seconds that a process takes to end
+
+
+def run_heat(folder: Path, began: float) -> int:
+    """Train in what is left of the recipe's minutes; the exit code. A heat that was stopped goes on.
+
+    What it took, all its processes together, is written to `folder`/spent in seconds when it has ended or was stopped.
+    """
+    spent, run = folder / SPENT, folder / RUN
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    spent.unlink(missing_ok=True)  # what a process took that is killed nobody knows
+    if (saved := saved_config(run)) is not None:
+        result = resume_run(run, [_what_is_left(saved.train.minutes, began)])
+    else:
+        config = from_yaml((folder / RECIPE).read_text(encoding="utf-8"), str(folder / RECIPE))
+        prepare_cached(config, quiet=True)
+        left = _what_is_left(config.train.minutes, began)
+        result = train_run(apply_overrides(config, [*SETTINGS, left]), run)
+    write_text(spent, str(before + time.monotonic() - began + ENDING))
+    return result.exit_code
+
+
+def _what_is_left(minutes: float | None, began: float) -> str:
+    """The setting for a run that begins now, by the clock of this process."""
+    assert minutes is not None  # `speedrun` sees to it
+    return f"train.minutes={max(minutes - (time.monotonic() - began + ENDING) / 60, 0.01)}"
+
+
+def main() -> int:
+    """Run the heat; as `storylm`, it says in a line what a user can put right."""
+    try:
+        return run_heat(Path(sys.argv[1]), float(sys.argv[2]))
+    except UserError as error:
+        print(f"storylm: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""A contest against the clock: a recipe trained from nothing in so many minutes, and judged on stories it has not seen.
+
+What counts is everything after the tokenizer's training: starting Python, reading, cleaning and encoding the stories,
+compiling (with empty caches), training and saving. The judge's pass over the validation stories does not. Each heat is
+a process of its own, so that nothing of an earlier one helps it.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from storylm.config.errors import SetupError, UsageError
+from storylm.config.files import write_text
+from storylm.config.load import apply_overrides, from_yaml, to_yaml
+from storylm.config.schema import RunConfig
+from storylm.data.prepare import prepare_cached
+from storylm.data.preparing.plan import OWN
+from storylm.model.count import parameters
+from storylm.training.heat import RECIPE, RUN, SPENT
+from storylm.training.manifest import MANIFEST
+from storylm.training.run_folder import differences, with_absolute_paths
+
+RESULT, RESULTS = "heat.json", "speedrun.json"
+Judge = Callable[[Path], float]  # bits per byte of the model in a folder
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A recipe trained once. `seconds` are those that count."""
+
+    seed: int
+    bits_per_byte: float
+    seconds: float
+    steps: int
+    tokens: int
+
+
+class Speedrun:
+    """Heats of one recipe in `folder`, the same one for each seed. Those that have been run are not run again.
+
+    Raises `UsageError` where the recipe has no time limit, there is nothing to judge by, or the folder is another's.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path):
+        if config.train.minutes is None:
+            raise UsageError("a speedrun is against the clock: say --minutes, or name a recipe that does")
+        if config.data.validation is None:
+            raise UsageError("say --validation: stories to judge by, on which nothing is trained")
+        self.config, self.folder = with_absolute_paths(config), folder
+        if (recipe := folder / RECIPE).exists():
+            before = from_yaml(recipe.read_text(encoding="utf-8"), str(recipe))
+            if before != self.config:
+                raise UsageError(
+                    f"{folder} holds heats of another recipe ({differences(before, self.config)}): choose another --out"
+                )
+        elif folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder} is not empty and holds no speedrun: choose another --out")
+        write_text(recipe, to_yaml(self.config))
+
+    def heat(self, seed: int, judge: Judge) -> Heat:
+        """Run and judge the heat of this seed, or go on with it; what it gave where it has been run.
+
+        Raises `SetupError` where its process fails and `SystemExit`, as it ends, where it is stopped.
+        """
+        folder = self.folder / f"heat-{seed}"
+        if (done := folder / RESULT).exists():
+            return Heat(**json.loads(done.read_text(encoding="utf-8")))
+        if not (folder / SPENT).exists():  # never begun, or killed: how long it took then nobody knows
+            shutil.rmtree(folder, ignore_errors=True)
+            overrides = [f"train.seed={seed}", f"tokenizer={self._tokenizer()}"]
+            write_text(folder / RECIPE, to_yaml(apply_overrides(self.config, overrides)))
+        self._run(folder)
+        model = folder / RUN / "checkpoints" / "last"
+        state = json.loads((model / "trainer_state.json").read_text(encoding="utf-8"))["values"]["state"]
+        seconds = round(float((folder / SPENT).read_text()), 1)
+        heat = Heat(seed, round(judge(model), 4), seconds, state["step"], state["tokens"])
+        write_text(done, json.dumps(asdict(heat)) + "\n")
+        return heat
+
+    def finish(self, heats: Sequence[Heat]) -> dict[str, Any]:
+        """Write speedrun.json: the heats, their median and spread, the recipe, software and machine; what it says."""
+        figures = [heat.bits_per_byte for heat in heats]
+        manifest = self.folder / f"heat-{heats[0].seed}" / RUN / MANIFEST
+        session = json.loads(manifest.read_text(encoding="utf-8"))["sessions"][0]
+        results = {
+            "what": "bits per byte after so many minutes of wall time, compiling included",
+            "recipe": self.config.name,
+            "minutes": self.config.train.minutes,
+            "parameters": parameters(self.config.model),
+            "bits_per_byte": {"median": round(median(figures), 4), "min": min(figures), "max": max(figures)},
+            "heats": [asdict(heat) for heat in heats],
+            **{key: session[key] for key in ("software", "machine", "started")},
+        }
+        write_text(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
+        return results
+
+    def _tokenizer(self) -> str:
+        """The recipe's tokenizer, trained before any clock runs where it is one of its own."""
+        if self.config.tokenizer != OWN:
+            return self.config.tokenizer
+        if not (own := self.folder / "tokenizer").exists():
+            prepare_cached(self.config, quiet=True).tokenizer.save(own)
+        return str(own.absolute())
+
+    def _run(self, folder: Path) -> None:
+        caches = {"STORYLM_CACHE": folder / "cache", "TORCHINDUCTOR_CACHE_DIR": folder / "compiled"}
+        environment = {**os.environ, **{name: str(path.absolute()) for name, path in caches.items()}}
+        command = [sys.executable, "-P", "-m", "storylm.training.heat", str(folder), str(time.monotonic())]
+        with subprocess.Popen(command, env=environment) as process:
+            before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:  # which the process has had, too: it saves
+                code = process.wait()
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        if code in (130, 143):
+            print("stopped: the same command goes on", file=sys.stderr)
+            raise SystemExit(code)
+        if code:
+            raise SetupError(f"the heat in {folder} ended with exit code {code}; see above")
+        for path in caches.values():
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,145 @@
+"""Heats against the clock: each in a process of its own, kept once it is done, gone on with where it was stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from storylm.config.errors import SetupError, UsageError
+from storylm.config.load import from_yaml
+from storylm.training import heat as heats
+from storylm.training.heat import RECIPE, RUN, SPENT, run_heat
+from storylm.training.speedrun import Heat, Speedrun
+
+QUICK = ("train.steps=null", "train.minutes=0.02", "data.validation=grammar?stories=10&validation=5")
+
+
+@pytest.fixture
+def config(small):
+    """A run of 1.2 seconds."""
+    return small(*QUICK)
+
+
+def test_a_heat_is_run_once_and_what_it_took_is_told(config, small, tmp_path, monkeypatch) -> None:
+    """The real process: it starts with empty caches, and what counts is at least what it took to start."""
+    race, judged = Speedrun(small(*QUICK, "train.minutes=0.15"), tmp_path / "race"), []
+
+    def judge(model: Path) -> float:
+        judged.append(model)
+        return 2.5
+
+    began = time.monotonic()
+    heat = race.heat(7, judge)
+    took = time.monotonic() - began
+    assert heat.bits_per_byte == 2.5
+    assert heat.seconds > 2
+    assert abs(heat.seconds - took) < 5
+    assert heat.steps > 0
+    folder = tmp_path / "race" / "heat-7"
+    run = from_yaml((folder / RUN / "config.yaml").read_text(), "")
+    assert run.train.seed == 7
+    assert run.tokenizer == str(tmp_path / "race" / "tokenizer")
+    assert run.train.minutes < 0.15 - 2 / 60  # of which starting Python alone takes two seconds
+    assert not (folder / "cache").exists()
+    assert judged == [folder / RUN / "checkpoints" / "last"]
+    assert Speedrun(race.config, tmp_path / "race").heat(7, judge) == heat
+    assert len(judged) == 1
+    results = race.finish([heat, Heat(8, 2.0, 1.0, 3, 4), Heat(9, 3.0, 1.0, 3, 4)])
+    assert results["bits_per_byte"] == {"median": 2.5, "min": 2.0, "max": 3.0}
+    assert results["software"]["storylm"]
+    assert json.loads((tmp_path / "race" / "speedrun.json").read_text()) == results
+
+
+def test_the_time_of_all_its_processes_counts(small, tmp_path, monkeypatch) -> None:
+    """Stopped after the first step; the second process has what is left, less what it took to start."""
+    from training.runs import At, interrupt
+
+    folder = tmp_path / "heat"
+    Speedrun(small(*QUICK, "train.minutes=0.08"), folder)  # writes the recipe
+    train_run = heats.train_run
+    monkeypatch.setattr(heats, "train_run", lambda config, out: train_run(config, out, observers=[At(1, interrupt)]))
+    began = time.monotonic()
+    monkeypatch.setattr(heats, "SETTINGS", (*heats.SETTINGS, "train.log_every=1"))  # so that `At` hears of the first
+    assert run_heat(folder, began - 0.1) == 130
+    first = float((folder / SPENT).read_text())
+    assert first == pytest.approx(time.monotonic() - began + 0.1 + heats.ENDING, abs=0.3)
+    before = from_yaml((folder / RUN / "config.yaml").read_text(), "").train.minutes
+    assert run_heat(folder, time.monotonic() - 0.06) == 0
+    after = from_yaml((folder / RUN / "config.yaml").read_text(), "").train.minutes
+    assert before - after >= (0.06 + heats.ENDING) / 60 or after == pytest.approx(0.01)
+    assert float((folder / SPENT).read_text()) > first
+
+
+def test_a_heat_that_was_killed_begins_anew(config, tmp_path, monkeypatch) -> None:
+    race = Speedrun(config, tmp_path / "race")
+    folder = tmp_path / "race" / "heat-0"
+    begun = []
+    names = lambda self, folder: begun.append([path.name for path in folder.iterdir()])  # noqa: E731
+    monkeypatch.setattr(Speedrun, "_run", names)
+    for name in (RUN, "cache"):
+        (folder / name).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError):  # since nothing was run
+        race.heat(0, lambda model: 0.0)
+    assert begun == [[RECIPE]]
+
+
+def test_what_is_no_speedrun_is_refused(small, config, tmp_path) -> None:
+    with pytest.raises(UsageError, match="say --minutes"):
+        Speedrun(small("data.validation=grammar"), tmp_path / "a")
+    with pytest.raises(UsageError, match="say --validation"):
+        Speedrun(small("train.steps=null", "train.minutes=1"), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    Speedrun(config, tmp_path / "a")
+    with pytest.raises(UsageError, match=r"heats of another recipe \(optim.lr: 0.001 there, 0.5 here\)"):
+        Speedrun(small(*QUICK, "optim.lr=0.5"), tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "letter.txt").touch()
+    with pytest.raises(UsageError, match="not empty and holds no speedrun"):
+        Speedrun(config, tmp_path / "b")
+
+
+def test_a_process_that_fails_is_told(config, small, tmp_path, capfd) -> None:
+    race = Speedrun(small(*QUICK, "train.device=cuda:77"), tmp_path / "race")
+    with pytest.raises(SetupError, match="heat-0 ended with exit code"):
+        race.heat(0, lambda model: 0.0)
+    assert "storylm: " in capfd.readouterr().err
+    assert not (tmp_path / "race" / "heat-0" / "heat.json").exists()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from storylm.config.load import from_yaml
+from storylm.training.speedrun import Speedrun
+config = from_yaml(Path(sys.argv[1]).read_text(), "")
+print(Speedrun(config, Path(sys.argv[2])).heat(0, lambda model: 1.0))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_the_same_command_goes_on(number, small, tmp_path) -> None:
+    """Ctrl-C comes to both processes, SIGTERM to the first alone."""
+    from storylm.config.load import to_yaml
+
+    recipe, race = tmp_path / "recipe.yaml", tmp_path / "race"
+    recipe.write_text(to_yaml(small(*QUICK, "train.minutes=0.5", "train.log_every=1")))
+    command = [sys.executable, "-c", SCRIPT, str(recipe), str(race)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = race / "heat-0" / RUN / "metrics.jsonl"
+    while not metrics.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 128 + number, said
+    assert "the same command goes on" in said
+    steps = len(metrics.read_text().splitlines())
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(metrics.read_text().splitlines()) > steps
