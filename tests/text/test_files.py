@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import huggingface_hub
+import huggingface_hub.errors
 import pytest
 import tokenizers
 

@@ -49,17 +49,28 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit codes: 2 usage, 3 data, 4 environment, 5 checkpoint, 130 interrupted."""
+    exit_code = _exit_code()
+    if (joining := sys.modules.get("storylm.training.joining")) is not None:
+        joining.leave(exit_code)
+    sys.exit(exit_code)
+
+
+def _exit_code() -> int:
+    """Of the command that the arguments name, which is run."""
     from storylm.config.errors import SetupError, UserError
 
     try:
         app()
+    except SystemExit as end:  # how Typer ends, always
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except UserError as error:
         print(f"storylm: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except OSError as error:  # a reader that has gone, as in `storylm generate ... | head -1`, is Click's affair
         if error.filename is None:
             raise
         print(f"storylm: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(SetupError.exit_code)
+        return SetupError.exit_code
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return 0

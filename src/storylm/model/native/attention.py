@@ -36,6 +36,7 @@ def attend(
     Second comes log(sum(exp(scores))), [B, H, T], which the gradient needs. Tensors are fp32 or bf16, `first_BT`
     int32; `seed` (int64, a scalar, not negative) decides which attention weights `dropout` drops.
     """
+    q_BHTK, k_BGTK, v_BGTK = map(_features_together, (q_BHTK, k_BGTK, v_BGTK))
     _check(q_BHTK, k_BGTK, v_BGTK, first_BT)
     out_BTHK = q_BHTK.new_empty(_token_major(q_BHTK))
     normalisers_BHT = q_BHTK.new_empty(q_BHTK.shape[:3], dtype=torch.float32)
@@ -56,6 +57,7 @@ def _attend_backward(
     normalisers_BHT: Tensor,
     gradient_BTHK: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    q_BHTK, k_BGTK, v_BGTK = map(_features_together, (q_BHTK, k_BGTK, v_BGTK))
     q_gradient, k_gradient, v_gradient = (x.new_empty(_token_major(x)) for x in (q_BHTK, k_BGTK, v_BGTK))
     backward = _call("attention_backward", (q_BHTK, k_BGTK, v_BGTK), scale, dropout, seed)
     backward(first_BT, out_BTHK, normalisers_BHT, gradient_BTHK.contiguous(), q_gradient, k_gradient, v_gradient)
@@ -113,6 +115,11 @@ def _call(name: str, heads: tuple[Tensor, ...], scale: float, dropout: float, se
     return call
 
 
+def _features_together(x_BHTK: Tensor) -> Tensor:
+    """The same where a head's features follow each other in memory, as they do but in tiny shapes, or a copy."""
+    return x_BHTK if x_BHTK.stride(3) == 1 else x_BHTK.contiguous()
+
+
 def _token_major(x_BHTK: Tensor) -> tuple[int, ...]:
     """Shape [B, T, H, K]: what comes next takes the features of a token together."""
     batch, heads, tokens, width = x_BHTK.shape
@@ -127,7 +134,6 @@ def _check(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, first_BT: Tensor) -> 
         assert x.dtype == q_BHTK.dtype, "queries, keys and values of several precisions"
         assert x.shape[0] == batch, "queries, keys and values of several batches"
         assert x.shape[2:] == (tokens, width), "queries, keys and values of several lengths or widths"
-        assert x.stride(3) == 1 or width == 1, "the features of a head do not lie together"
     assert k_BGTK.shape == v_BGTK.shape, "keys and values of several heads"
     assert heads % k_BGTK.shape[1] == 0, "query heads are not a multiple of key heads"
     assert first_BT.dtype == torch.int32, "first_BT is not int32"
