@@ -109,6 +109,9 @@ class TrainConfig(Settings):
     steps: int | None = Field(default=None, ge=1, description="optimizer updates (one of steps, epochs, minutes)")
     epochs: float | None = Field(default=None, gt=0, description="passes over the training tokens")
     minutes: float | None = Field(default=None, gt=0, description="wall-clock time, from compiling to the saved result")
+    warm_start: Literal["off", "bigrams"] = Field(
+        default="off", description="bigrams: begin as a bigram model of the training stories, fitted in seconds"
+    )
     batch_size: int = Field(default=32, ge=1, description="rows in one forward pass, at most")
     accumulation: int = Field(
         default=1, ge=1, description="a step is batch_size x accumulation rows, on however many devices"

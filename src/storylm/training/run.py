@@ -43,6 +43,7 @@ from storylm.training.session import Batches, Session
 from storylm.training.signals import StopSignal
 from storylm.training.state import shared_state
 from storylm.training.voice import one_voice
+from storylm.training.warm_start import check_warm_start, warm_start
 
 LAYOUTS = {"packed": PackedBatches, "padded": PaddedBatches}
 
@@ -115,6 +116,7 @@ def _run(
         checkpoints = Checkpoints(
             folder / "checkpoints", lambda target: write_model_files(learner.wrapped.plain, tokenizer, target)
         )
+        clock = _build_clock(config, batches)
         model, found = new_model(config), None
         with ranks.main_first():
             if ranks.is_main:
@@ -123,6 +125,8 @@ def _run(
                     found = checkpoints.latest()
                 if found is not None:
                     model.load_state_dict(load(found.folder)[0].state_dict())
+                elif config.train.warm_start == "bigrams":
+                    warm_start(model, means.prepared.split("train"), config.train.seed)
         stop = stack.enter_context(StopSignal(answers=ranks.is_main))
         ranks.share_weights(model)
         learner = Learner(model.to(device), config, means.precision, means.compiled, ranks)
@@ -133,7 +137,7 @@ def _run(
             batches,
             means.prepared.validation_stories(),
             means.prepared.tokens("validation"),
-            _build_clock(config, batches),
+            clock,
             checkpoints,
             stop,
         )
@@ -182,6 +186,8 @@ def _find_means(config: RunConfig, ranks: Ranks) -> _Means:
     precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
     check_parallel(config, precision, ranks)
     to_config_json(config.model)
+    if config.train.warm_start == "bigrams":
+        check_warm_start(config)
     if config.tokenizer != OWN:
         check_vocabulary(config, Tokenizer.load(config.tokenizer))
     prepared = prepare_cached(config)
