@@ -6,16 +6,18 @@ from contextlib import contextmanager
 
 from storylm.training.timer import Timer
 
+SLOW_DISK = 1e8  # bytes a second, until a checkpoint has been written
+
 
 class Ending:
     """The last pass over validation, the samples and the checkpoint, in seconds: as measured, once each has been done.
 
-    `stories` are judged at the end, of `tokens_per_story` tokens.
+    `stories` are judged at the end, of `tokens_per_story` tokens, `samples` told and `checkpoint` bytes written.
     """
 
-    def __init__(self, timer: Timer, stories: int, tokens_per_story: float):
+    def __init__(self, timer: Timer, stories: int, tokens_per_story: float, samples: int, checkpoint: int):
         self._timer, self._stories, self._tokens_per_story = timer, stories, tokens_per_story
-        self._seconds = {"sample": 1.0, "save": 2.0}
+        self._seconds = {"sample": 0.5 * samples, "save": 0.3 + checkpoint / SLOW_DISK}
 
     @contextmanager
     def aside(self, what: str, times: int = 1) -> Iterator[None]:

@@ -18,6 +18,7 @@ from storylm.training.ending import Ending
 from storylm.training.judging import Stopped, judge, uncompiled
 from storylm.training.learner import Learner, Update
 from storylm.training.memory import peak_memory
+from storylm.training.needs import checkpoint_bytes
 from storylm.training.observers import EvaluationRecord, Observers, StepRecord
 from storylm.training.out_of_memory import answered
 from storylm.training.peak import matmul_peak
@@ -65,7 +66,9 @@ class Session:
         self._timer = Timer()
         some, all_of_them = len(validation[: config.train.eval_stories]), len(validation)
         at_the_end = some if some == all_of_them or not config.train.judge_all else some + all_of_them
-        self._ending = Ending(self._timer, at_the_end, validation_tokens / max(1, all_of_them))
+        tokens_per_story = validation_tokens / max(1, all_of_them)
+        samples = len(config.train.sample_prompts)
+        self._ending = Ending(self._timer, at_the_end, tokens_per_story, samples, checkpoint_bytes(config))
 
     # -- what the loop does --------------------------------------------------------------------------
 
