@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import signal
 from pathlib import Path
 
 # One thread to a process: the models are small and pytest-xdist runs several processes. Before torch is imported.
@@ -12,6 +13,10 @@ from hypothesis import settings
 
 settings.register_profile("storylm", deadline=None)  # a first example may load a tokenizer, and machines are busy
 settings.load_profile("storylm")
+
+# What a shell runs in the background ignores Ctrl-C, and so would every process that is started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("STORYLM_SHARED", Path(__file__).parents[2] / "shared"))
 
