@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from storylm.config.errors import SetupError, UsageError
-from storylm.config.load import from_yaml
+from storylm.config.errors import DataError, SetupError, UsageError
+from storylm.config.files import write_text
+from storylm.config.load import from_yaml, to_yaml
 from storylm.training import heat as heats
 from storylm.training.heat import RECIPE, RUN, SPENT, run_heat
+from storylm.training.run_folder import with_absolute_paths
 from storylm.training.speedrun import Heat, Speedrun
 
 QUICK = ("train.steps=null", "train.minutes=0.02", "data.validation=grammar?stories=10&validation=5")
@@ -60,7 +62,7 @@ def test_the_time_of_all_its_processes_counts(small, tmp_path, monkeypatch) -> N
     from training.runs import At, interrupt
 
     folder = tmp_path / "heat"
-    Speedrun(small(*QUICK, "train.minutes=0.08"), folder)  # writes the recipe
+    write_text(folder / RECIPE, to_yaml(small(*QUICK, "train.minutes=0.08")))
     train_run = heats.train_run
     monkeypatch.setattr(heats, "train_run", lambda config, out: train_run(config, out, observers=[At(1, interrupt)]))
     began = time.monotonic()
@@ -94,7 +96,10 @@ def test_what_is_no_speedrun_is_refused(small, config, tmp_path) -> None:
     with pytest.raises(UsageError, match="say --validation"):
         Speedrun(small("train.steps=null", "train.minutes=1"), tmp_path / "a")
     assert not (tmp_path / "a").exists()
-    Speedrun(config, tmp_path / "a")
+    with pytest.raises(DataError, match="nowhere"):
+        Speedrun(small(*QUICK, "data.source=nowhere.txt"), tmp_path / "a").heat(0, lambda model: 0.0)
+    assert not (tmp_path / "a").exists()
+    write_text(tmp_path / "a" / RECIPE, to_yaml(with_absolute_paths(config)))
     with pytest.raises(UsageError, match=r"heats of another recipe \(optim.lr: 0.001 there, 0.5 here\)"):
         Speedrun(small(*QUICK, "optim.lr=0.5"), tmp_path / "a")
     (tmp_path / "b").mkdir()

@@ -10,7 +10,7 @@ from storylm.config.errors import UsageError
 from storylm.data.prepare import prepare_cached
 from storylm.model.loss import token_nats
 from storylm.training.run import new_model, train_run
-from storylm.training.warm_start import check_warm_start, count_pairs, fit_bigrams, warm_start
+from storylm.training.warm_start import count_pairs, fit_bigrams, warm_start
 from training.runs import record_of
 
 ABLE = ("model.tied=false", "model.init_outputs=zero", "train.warm_start=bigrams")
@@ -100,8 +100,7 @@ def _files(folder):
         (("model.vocab_size=20000",), "needs model.vocab_size=16384, at most"),
     ],
 )
-def test_what_cannot_begin_so_says_what_is_missing(overrides, said, small, tmp_path) -> None:
-    check_warm_start(small(*ABLE))
+def test_what_cannot_begin_so_says_what_is_missing(overrides, said, small) -> None:
+    small(*ABLE)
     with pytest.raises(UsageError, match=said):
-        train_run(small(*ABLE, *overrides), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        small(*ABLE, *overrides)

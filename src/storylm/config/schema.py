@@ -8,6 +8,7 @@ from storylm.config.base import Settings
 from storylm.config.model import ModelConfig
 
 LARGEST_SEED = 2**31 - 1
+MOST_PAIRED = 16_384  # tokens whose pairs can be counted: that takes 4 V^2 bytes, and so does all that is made of them
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -189,6 +190,21 @@ class RunConfig(Settings):
     def _fits(self) -> "RunConfig":
         if self.data.context is not None and self.data.context > self.model.context:
             raise ValueError(f"data.context={self.data.context} is longer than model.context={self.model.context}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_start_warm(self) -> "RunConfig":
+        model = self.model
+        wanted = {
+            "model.tied=false": not model.tied,
+            "model.init_outputs=zero": model.init_outputs == "zero",
+            "model.norm=rmsnorm": model.norm == "rmsnorm",
+            "model.positions=rotary": model.positions != "learned",
+            f"model.vocab_size={MOST_PAIRED}, at most": model.vocab_size <= MOST_PAIRED,
+        }
+        missing = [setting for setting, there in wanted.items() if not there]
+        if self.train.warm_start == "bigrams" and missing:
+            raise ValueError(f"train.warm_start=bigrams needs {' and '.join(missing)}")
         return self
 
     @property

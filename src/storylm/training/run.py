@@ -43,7 +43,7 @@ from storylm.training.session import Batches, Session
 from storylm.training.signals import StopSignal
 from storylm.training.state import shared_state
 from storylm.training.voice import one_voice
-from storylm.training.warm_start import check_warm_start, warm_start
+from storylm.training.warm_start import warm_start
 
 LAYOUTS = {"packed": PackedBatches, "padded": PaddedBatches}
 
@@ -186,8 +186,6 @@ def _find_means(config: RunConfig, ranks: Ranks) -> _Means:
     precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
     check_parallel(config, precision, ranks)
     to_config_json(config.model)
-    if config.train.warm_start == "bigrams":
-        check_warm_start(config)
     if config.tokenizer != OWN:
         check_vocabulary(config, Tokenizer.load(config.tokenizer))
     prepared = prepare_cached(config)

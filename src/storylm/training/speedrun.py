@@ -64,7 +64,6 @@ class Speedrun:
                 )
         elif folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty and holds no speedrun: choose another --out")
-        write_text(recipe, to_yaml(self.config))
 
     def heat(self, seed: int, judge: Judge) -> Heat:
         """Run and judge the heat of this seed, or go on with it; what it gave where it has been run.
@@ -75,8 +74,8 @@ class Speedrun:
         if (done := folder / RESULT).exists():
             return Heat(**json.loads(done.read_text(encoding="utf-8")))
         if not (folder / SPENT).exists():  # never begun, or killed: how long it took then nobody knows
+            overrides = [f"train.seed={seed}", f"tokenizer={self._begin()}"]
             shutil.rmtree(folder, ignore_errors=True)
-            overrides = [f"train.seed={seed}", f"tokenizer={self._tokenizer()}"]
             write_text(folder / RECIPE, to_yaml(apply_overrides(self.config, overrides)))
         self._run(folder)
         model = folder / RUN / "checkpoints" / "last"
@@ -103,13 +102,16 @@ class Speedrun:
         write_text(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
         return results
 
-    def _tokenizer(self) -> str:
-        """The recipe's tokenizer, trained before any clock runs where it is one of its own."""
-        if self.config.tokenizer != OWN:
-            return self.config.tokenizer
-        if not (own := self.folder / "tokenizer").exists():
-            prepare_cached(self.config, quiet=True).tokenizer.save(own)
-        return str(own.absolute())
+    def _begin(self) -> str:
+        """Make the folder this recipe's; its tokenizer, trained before any clock runs where it is one of its own."""
+        own = self.folder / "tokenizer"
+        trained = None
+        if self.config.tokenizer == OWN and not own.exists():
+            trained = prepare_cached(self.config, quiet=True).tokenizer  # without stories no folder is left behind
+        write_text(self.folder / RECIPE, to_yaml(self.config))
+        if trained is not None:
+            trained.save(own)
+        return str(own.absolute()) if self.config.tokenizer == OWN else self.config.tokenizer
 
     def _run(self, folder: Path) -> None:
         caches = {"STORYLM_CACHE": folder / "cache", "TORCHINDUCTOR_CACHE_DIR": folder / "compiled"}

@@ -12,35 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from storylm.config.errors import UsageError
-from storylm.config.schema import RunConfig
 from storylm.data.shards import TokenSet
 from storylm.model.transformer import Transformer
 
-LARGEST_VOCABULARY = 16_384  # counts of pairs take 4 V^2 bytes, and so does everything made of them
 PRIOR = 20.0  # tokens' worth of the unigram distribution, added to what was seen after each token
 STEPS, RATE = 30, 0.05
 SIZE = 0.1  # RMS of the embeddings: large enough to be heard beside the blocks, small enough to be moved
 
 
-def check_warm_start(config: RunConfig) -> None:
-    """Raise `UsageError` where the model cannot begin as a bigram model."""
-    model = config.model
-    wanted = {
-        "model.tied=false": not model.tied,
-        "model.init_outputs=zero": model.init_outputs == "zero",
-        "model.norm=rmsnorm": model.norm == "rmsnorm",
-        "model.positions=rotary": model.positions != "learned",
-        f"model.vocab_size={LARGEST_VOCABULARY}, at most": model.vocab_size <= LARGEST_VOCABULARY,
-    }
-    if missing := [setting for setting, there in wanted.items() if not there]:
-        raise UsageError(f"train.warm_start=bigrams needs {' and '.join(missing)}")
-
-
 @torch.no_grad()
 def warm_start(model: Transformer, tokens: TokenSet, seed: int) -> None:
     """Give `model`, freshly initialised on the CPU, the embeddings and the head of a bigram model of `tokens`."""
-    assert model.head is not None  # `check_warm_start`
+    assert model.head is not None  # as the settings say
     embeddings_VD, head_VD = fit_bigrams(count_pairs(tokens, model.config.vocab_size), model.config.width, seed)
     model.embedding.weight.copy_(SIZE * embeddings_VD)
     model.head.weight.copy_(head_VD)
