@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from storylm.config.model import ModelConfig
 from storylm.model import native
 from storylm.model.native.attention import attend
-from storylm.model.norms import build_norm
+from storylm.model.native.norm import turn_heads
+from storylm.model.norms import RMSNorm
 from storylm.model.positions import Angles, rotate
 from storylm.model.sight import Sight
 
@@ -42,8 +43,8 @@ class Attention(nn.Module):
         self.k = nn.Linear(config.width, key_width, bias=config.attention_bias)
         self.v = nn.Linear(config.width, key_width, bias=config.attention_bias)
         self.out = nn.Linear(query_width, config.width, bias=config.output_bias)
-        self.q_norm = build_norm("rmsnorm", config.head_dim, config.norm_eps) if config.qk_norm else None
-        self.k_norm = build_norm("rmsnorm", config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
 
     def forward(
         self,
@@ -54,14 +55,9 @@ class Attention(nn.Module):
         cache: KeyValueCache | None = None,
         seed: Tensor | None = None,
     ) -> Tensor:
-        q_BHTK = self._heads(self.q(x_BTD))
-        k_BGTK = self._heads(self.k(x_BTD))
+        q_BHTK = self._heads(self.q(x_BTD), self.q_norm, angles)
+        k_BGTK = self._heads(self.k(x_BTD), self.k_norm, angles)
         v_BGTK = self._heads(self.v(x_BTD))
-        if self.q_norm is not None and self.k_norm is not None:
-            q_BHTK, k_BGTK = self.q_norm(q_BHTK), self.k_norm(k_BGTK)
-        if angles is not None:
-            q_BHTK = rotate(q_BHTK, angles, self.rope_layout)
-            k_BGTK = rotate(k_BGTK, angles, self.rope_layout)
         # Norms and rotations compute in fp32 under autocast; attention wants one precision.
         q_BHTK, k_BGTK = q_BHTK.to(v_BGTK.dtype), k_BGTK.to(v_BGTK.dtype)
         if cache is not None:
@@ -70,8 +66,16 @@ class Attention(nn.Module):
         y_BTHK = attention(q_BHTK, k_BGTK, v_BGTK, sight, self.scale, dropout, seed)
         return self.out(y_BTHK.flatten(2))
 
-    def _heads(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+    def _heads(self, x_BTD: Tensor, norm: RMSNorm | None = None, angles: Angles | None = None) -> Tensor:
+        """The heads of a projection, [B, H, T, K], normalised and rotated."""
+        x_BTHK = x_BTD.unflatten(-1, (-1, self.head_dim))
+        gain_K, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps or 0.0)
+        given = [tensor for tensor in (gain_K, *(angles or ())) if tensor is not None]
+        if given and native.fuses(x_BTHK, *given):
+            return turn_heads(x_BTHK, gain_K, angles, eps, self.rope_layout == "interleaved").transpose(1, 2)
+        x_BHTK = x_BTHK.transpose(1, 2)
+        x_BHTK = x_BHTK if norm is None else norm(x_BHTK)
+        return x_BHTK if angles is None else rotate(x_BHTK, angles, self.rope_layout)
 
 
 def attention(

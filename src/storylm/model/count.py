@@ -68,16 +68,19 @@ def activation_bytes(config: ModelConfig, batch: int, context: int, precision: s
 def _kept_per_token(config: ModelConfig, compute: int, device: str) -> int:
     """Bytes that one layer keeps of one token for the backward pass, as autograd was seen to."""
     width, query_width, key_width = config.width, config.heads * config.head_dim, config.kv_heads * config.head_dim
+    on_cpu, rms = device == "cpu", config.norm == "rmsnorm"  # together: the kernels of `model.native`
     kept = 8 * width  # the stream at both norms, fp32
-    # What the projections read: in fp32 shared by those of one norm, under autocast a copy for each of them.
-    kept += 8 * width if compute == 4 else compute * width * (4 + config.gated)
+    # What the projections read: shared by those of one norm, or under autocast a copy for each of them.
+    kept += 2 * compute * width if compute == 4 or (on_cpu and rms) else compute * width * (4 + config.gated)
     kept += compute * (query_width + 2 * key_width)
-    kept += compute * query_width * (2 if config.positions == "rotary" else 1)  # attention's result; laid out anew
-    kept += compute * config.ff_width * (4 if config.gated else 2)
-    kept += 8 * width if config.norm == "rmsnorm" else 0
-    kept += 8 * (query_width + key_width) if config.qk_norm else 0
+    # Attention's result; laid out anew where queries were.
+    kept += compute * query_width * (2 if config.positions == "rotary" and not on_cpu else 1)
+    kept += compute * config.ff_width * ((3 if on_cpu and config.activation == "silu" else 4) if config.gated else 2)
+    kept += 8 * width if rms and not on_cpu else 0
+    if config.qk_norm:  # queries and keys before it
+        kept += (compute if on_cpu else 8) * (query_width + key_width)
     # On the CPU, `model.native` makes the same noise again where it is needed.
-    return kept + (2 * width if config.dropout and device != "cpu" else 0)
+    return kept + (2 * width if config.dropout and not on_cpu else 0)
 
 
 def _block_matrices(config: ModelConfig) -> int:

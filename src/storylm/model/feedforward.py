@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from storylm.config.model import ModelConfig
 from storylm.model import native
 from storylm.model.native.activation import gelu_tanh as native_gelu_tanh
+from storylm.model.native.activation import silu_gated
 
 
 def relu2(x: Tensor) -> Tensor:
@@ -47,5 +48,10 @@ class FeedForward(nn.Module):
         if self.gate is None:
             h_BTF = self.activation(self.up(x_BTD))
         else:
-            h_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
+            h_BTF = self._gated(self.gate(x_BTD), self.up(x_BTD))
         return self.down(h_BTF)
+
+    def _gated(self, gate_BTF: Tensor, up_BTF: Tensor) -> Tensor:
+        if self.activation is F.silu and native.fuses(gate_BTF):
+            return silu_gated(gate_BTF, up_BTF)
+        return self.activation(gate_BTF) * up_BTF

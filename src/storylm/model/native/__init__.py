@@ -1,4 +1,4 @@
-"""Kernels for training on a CPU where PyTorch has none or slow ones, in C++: attention, GELU, dropout, softmax.
+"""Kernels in C++ for a CPU, where PyTorch has none or slow ones: attention, norms, activations, dropout, loss.
 
 `available` says whether they can be used; where not, their callers use PyTorch's own. Functions are deterministic: a
 result depends on the arguments alone, not on threads.
@@ -22,3 +22,13 @@ def available(device: torch.device) -> bool:
     if _found is None:
         _found = library() is not None
     return _found
+
+
+def fuses(x: torch.Tensor, *others: torch.Tensor) -> bool:
+    """Whether a kernel takes `x`, of `DTYPES`, and `others`, in fp32; in a compiled model fusing is the compiler's."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.dtype in DTYPES
+        and all(other.dtype == torch.float32 for other in others)
+        and available(x.device)
+    )

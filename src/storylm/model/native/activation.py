@@ -1,4 +1,4 @@
-"""`activation.cpp` as operators of torch."""
+"""`activation.cpp` on tensors, with gradients: GELU as an operator of torch, SwiGLU's product as a function."""
 
 import ctypes
 from typing import Any
@@ -41,10 +41,36 @@ def _backward(ctx: Any, gradient: Tensor) -> Tensor:
 gelu_tanh.register_autograd(_backward, setup_context=_keep_for_backward)
 
 
+def silu_gated(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, as SwiGLU has it, for fp32 and bf16. Not for what is compiled, which fuses its own."""
+    assert (gate.shape, gate.dtype) == (up.shape, up.dtype), "a gate is as what it gates"
+    return _SiluGated.apply(gate.contiguous(), up.contiguous())
+
+
+class _SiluGated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return _call("silu_gated", gate, up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        gate, up = ctx.saved_tensors
+        out = torch.empty_like(gate), torch.empty_like(up)
+        _run("silu_gated_gradient", gate, up, gradients[0].contiguous(), *out)
+        return out
+
+
 def _call(name: str, *tensors: Tensor) -> Tensor:
-    native, out = library(), torch.empty_like(tensors[0])
-    assert native is not None, "ask `available` first"
-    pointers = [ctypes.c_void_p(x.data_ptr()) for x in (*tensors, out)]
-    half = int(out.dtype == torch.bfloat16)
-    getattr(native, name)(*pointers, half, ctypes.c_int64(out.numel()), ctypes.c_int64(torch.get_num_threads()))
+    out = torch.empty_like(tensors[0])
+    _run(name, *tensors, out)
     return out
+
+
+def _run(name: str, *tensors: Tensor) -> None:
+    """A function on tensors of one shape and dtype, the last of which it writes to."""
+    native = library()
+    assert native is not None, "ask `available` first"
+    size, half = tensors[-1].numel(), int(tensors[-1].dtype == torch.bfloat16)
+    pointers = [ctypes.c_void_p(x.data_ptr()) for x in tensors]
+    getattr(native, name)(*pointers, half, ctypes.c_int64(size), ctypes.c_int64(torch.get_num_threads()))
