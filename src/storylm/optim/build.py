@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from storylm.config.schema import OptimConfig
 from storylm.optim.eight_bit import AdamW8bit, block_size
 from storylm.optim.groups import parameter_groups
+from storylm.optim.muon import Muon
 
 
 def build_optimizers(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
@@ -51,7 +52,7 @@ def _muon(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
         "lr": config.muon_lr,
         "weight_decay": config.muon_decay,
     }
-    muon = torch.optim.Muon([hidden], lr=config.muon_lr, momentum=config.muon_momentum, nesterov=True)
+    muon = Muon([hidden], lr=config.muon_lr, momentum=config.muon_momentum, nesterov=True)
     return [muon, _adamw_over(list(groups.values()), config)]
 
 
