@@ -69,7 +69,7 @@ class Attention(nn.Module):
     def _heads(self, x_BTD: Tensor, norm: RMSNorm | None = None, angles: Angles | None = None) -> Tensor:
         """The heads of a projection, [B, H, T, K], normalised and rotated."""
         x_BTHK = x_BTD.unflatten(-1, (-1, self.head_dim))
-        gain_K, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps or 0.0)
+        gain_K, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps)
         given = [tensor for tensor in (gain_K, *(angles or ())) if tensor is not None]
         if given and native.fuses(x_BTHK, *given):
             return turn_heads(x_BTHK, gain_K, angles, eps, self.rope_layout == "interleaved").transpose(1, 2)

@@ -46,7 +46,7 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> int:
 def activation_bytes(config: ModelConfig, batch: int, context: int, precision: str, device: str = "cpu") -> int:
     """What a step on `batch` rows of `context` tokens takes at most, beside weights, gradients and optimizer.
 
-    An estimate. The sum of
+    An estimate; on a CPU with the kernels of `model.native`, without which it is more. The sum of
 
     - a copy of the matrices in `precision` ("fp32", "bf16" or "fp16"), where that is not fp32;
     - what each layer keeps for the backward pass (`_kept_per_token`), uncompiled;
@@ -55,7 +55,7 @@ def activation_bytes(config: ModelConfig, batch: int, context: int, precision: s
     compute = _COMPUTE_BYTES[precision]
     matrices = config.layers * _block_matrices(config) + config.vocab_size * config.width
     copies = 0 if compute == 4 else compute * matrices
-    layer = _kept_per_token(config, compute, device)
+    layer = _kept_per_token(config, compute, kernels=device == "cpu")
     # One layer more for the gradients inside the one that is at work; 12: around the last norm, in fp32.
     kept = batch * context * ((config.layers + 1) * layer + 12 * config.width)
     chunk = LOSS_CHUNK.get(device, LOSS_CHUNK["cpu"])
@@ -65,22 +65,22 @@ def activation_bytes(config: ModelConfig, batch: int, context: int, precision: s
     return copies + kept + logits + head
 
 
-def _kept_per_token(config: ModelConfig, compute: int, device: str) -> int:
-    """Bytes that one layer keeps of one token for the backward pass, as autograd was seen to."""
+def _kept_per_token(config: ModelConfig, compute: int, kernels: bool) -> int:
+    """Bytes that one layer keeps of one token for the backward pass, as autograd was seen to; our `kernels` keep less."""
     width, query_width, key_width = config.width, config.heads * config.head_dim, config.kv_heads * config.head_dim
-    on_cpu, rms = device == "cpu", config.norm == "rmsnorm"  # together: the kernels of `model.native`
+    rms = config.norm == "rmsnorm"
     kept = 8 * width  # the stream at both norms, fp32
     # What the projections read: shared by those of one norm, or under autocast a copy for each of them.
-    kept += 2 * compute * width if compute == 4 or (on_cpu and rms) else compute * width * (4 + config.gated)
+    kept += 2 * compute * width if compute == 4 or (kernels and rms) else compute * width * (4 + config.gated)
     kept += compute * (query_width + 2 * key_width)
     # Attention's result; laid out anew where queries were.
-    kept += compute * query_width * (2 if config.positions == "rotary" and not on_cpu else 1)
-    kept += compute * config.ff_width * ((3 if on_cpu and config.activation == "silu" else 4) if config.gated else 2)
-    kept += 8 * width if rms and not on_cpu else 0
+    kept += compute * query_width * (2 if config.positions == "rotary" and not kernels else 1)
+    kept += compute * config.ff_width * ((3 if kernels and config.activation == "silu" else 4) if config.gated else 2)
+    kept += 8 * width if rms and not kernels else 0
     if config.qk_norm:  # queries and keys before it
-        kept += (compute if on_cpu else 8) * (query_width + key_width)
-    # On the CPU, `model.native` makes the same noise again where it is needed.
-    return kept + (2 * width if config.dropout and not on_cpu else 0)
+        kept += (compute if kernels else 8) * (query_width + key_width)
+    # `model.native` makes the same noise again where it is needed.
+    return kept + (2 * width if config.dropout and not kernels else 0)
 
 
 def _block_matrices(config: ModelConfig) -> int:

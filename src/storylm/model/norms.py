@@ -11,9 +11,11 @@ class RMSNorm(nn.RMSNorm):
     """x / rms(x) * weight. Under autocast queries and keys come as bf16, for which torch has no fused kernel
     with fp32 weights: they are normalised in fp32, which is also what transformers does."""
 
+    eps: float  # pyright: ignore[reportIncompatibleVariableOverride] - `build_norm` always gives one
+
     def forward(self, x: Tensor) -> Tensor:
         if native.fuses(x, self.weight):
-            return rms_norm(x, self.weight, self.eps or 0.0)
+            return rms_norm(x, self.weight, self.eps)
         return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
 
 

@@ -65,7 +65,7 @@ def rotate(x_BHTK: Tensor, angles: Angles, layout: str) -> Tensor:
     "half" pairs feature i with i + K/2 (GPT-NeoX, transformers), "interleaved" 2i with 2i+1 (the RoPE
     paper, llama2.c). The two are the same model with its query and key features in another order.
     """
-    cos, sin = (table.to(x_BHTK.dtype) for table in angles)
+    cos, sin = angles  # in fp32, and so is the result, whatever the precision of queries and keys
     if layout == "half":
         a, b = x_BHTK.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)

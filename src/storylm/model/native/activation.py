@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from storylm.model.native import DTYPES
 from storylm.model.native.build import library
 
 
@@ -54,6 +56,7 @@ class _SiluGated(torch.autograd.Function):
         return _call("silu_gated", gate, up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         gate, up = ctx.saved_tensors
         out = torch.empty_like(gate), torch.empty_like(up)
@@ -71,6 +74,10 @@ def _run(name: str, *tensors: Tensor) -> None:
     """A function on tensors of one shape and dtype, the last of which it writes to."""
     native = library()
     assert native is not None, "ask `available` first"
+    for x in tensors:  # in C++ anything else would be someone else's memory
+        assert x.device.type == "cpu", f"a tensor is on {x.device}"
+        assert x.dtype == tensors[-1].dtype, f"numbers are {x.dtype} and {tensors[-1].dtype}"
+        assert x.dtype in DTYPES, f"numbers are {x.dtype}"
     size, half = tensors[-1].numel(), int(tensors[-1].dtype == torch.bfloat16)
     pointers = [ctypes.c_void_p(x.data_ptr()) for x in tensors]
     getattr(native, name)(*pointers, half, ctypes.c_int64(size), ctypes.c_int64(torch.get_num_threads()))

@@ -119,16 +119,20 @@ extern "C" {
 int64_t norm_block() { return BLOCK; }
 // x and dx are bf16 where `x_half`, y and dy where `y_half`, else fp32.
 void norm_forward(const void* x, void* y, int x_half, int y_half, const Rows* rows) {
-    if (x_half)
+    if (x_half && y_half)
         forward((const bf16*)x, (bf16*)y, *rows);
+    else if (x_half)
+        forward((const bf16*)x, (float*)y, *rows);
     else if (y_half)
         forward((const float*)x, (bf16*)y, *rows);
     else
         forward((const float*)x, (float*)y, *rows);
 }
 void norm_backward(const void* x, const void* dy, void* dx, float* partial, int x_half, int y_half, const Rows* rows) {
-    if (x_half)
+    if (x_half && y_half)
         backward((const bf16*)x, (const bf16*)dy, (bf16*)dx, partial, *rows);
+    else if (x_half)
+        backward((const bf16*)x, (const float*)dy, (bf16*)dx, partial, *rows);
     else if (y_half)
         backward((const float*)x, (const bf16*)dy, (float*)dx, partial, *rows);
     else

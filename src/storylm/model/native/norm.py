@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from storylm.model.native import DTYPES
 from storylm.model.native.build import library
@@ -24,10 +25,8 @@ class _Rows(ctypes.Structure):
 
 
 def rms_norm(x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
-    """x / rms(x) * gain over the last dimension; in bf16 where autocast would make it so anyway, else as x is."""
-    half = x.dtype == torch.bfloat16 or (
-        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    )
+    """x / rms(x) * gain over the last dimension, in fp32; in bf16 where autocast would make that of it anyway."""
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     return _Norm.apply(x.contiguous(), gain_D, None, None, eps, False, torch.bfloat16 if half else torch.float32)
 
 
@@ -61,13 +60,14 @@ class _Norm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, cos, sin, scales_N = ctx.saved_tensors
         (dy,) = (gradient.contiguous() for gradient in gradients)
-        dx = torch.empty(ctx.shape, dtype=ctx.dtype)
+        dx = dy.new_empty(ctx.shape, dtype=ctx.dtype)
         rows = _rows(ctx.shape, gain, cos, sin, scales_N, *ctx.settings)
         blocks = -(-rows.rows // _library().norm_block())
-        partial = None if gain is None else torch.zeros(blocks, rows.width)
+        partial = None if gain is None else dy.new_zeros(blocks, rows.width, dtype=torch.float32)
         pointers = map(_pointer, (x, dy, dx, partial))
         _library().norm_backward(*pointers, _is_half(dx), _is_half(dy), ctypes.byref(rows))
         return dx, None if partial is None else partial.sum(0), None, None, None, None, None
@@ -75,6 +75,7 @@ class _Norm(torch.autograd.Function):
 
 def _check(x: Tensor, gain: Tensor | None, cos: Tensor | None, sin: Tensor | None) -> None:
     """In C++ a wrong shape would be someone else's memory."""
+    assert all(tensor is None or tensor.device.type == "cpu" for tensor in (x, gain, cos, sin)), "not all on the CPU"
     assert x.dtype in DTYPES, f"numbers are {x.dtype}"
     if gain is not None:
         assert gain.dtype == torch.float32, f"the gain is {gain.dtype}"
