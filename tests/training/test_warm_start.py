@@ -1,6 +1,7 @@
 """A start as a bigram model: what it predicts before the first step."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ def test_pairs_are_counted_around_the_ring(monkeypatch) -> None:
     expected = np.zeros((7, 7))
     for one, other in zip(ids, [*ids[1:], ids[0]], strict=True):
         expected[one, other] += 1
+    assert (count_pairs(Ring(ids), 7).numpy() == expected).all()
+    monkeypatch.setattr(sys.modules["storylm.training.warm_start"], "PIECE", 3)
     assert (count_pairs(Ring(ids), 7).numpy() == expected).all()
 
 
@@ -98,6 +101,7 @@ def _files(folder):
         (("model.init_outputs=same",), "needs model.init_outputs=zero"),
         (("model.family=gpt2",), "needs model.norm=rmsnorm and model.positions=rotary"),
         (("model.vocab_size=20000",), "needs model.vocab_size=16384, at most"),
+        (("model.width=512", "model.vocab_size=300"), "needs model.width=300, at most"),
     ],
 )
 def test_what_cannot_begin_so_says_what_is_missing(overrides, said, small) -> None:

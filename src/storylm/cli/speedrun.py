@@ -38,7 +38,9 @@ def speedrun(
     race = Speedrun(config, expanded(out or Path("runs") / f"speedrun-{recipe}"))
 
     def judged(model: Path) -> float:
-        return judge(*options.load_model(str(model), None, config.train.device), corpus).bits_per_byte
+        """Of all the stories to their ends, so that a short context is no advantage."""
+        network, tokenizer = options.load_model(str(model), None, config.train.device)
+        return judge(network, tokenizer, corpus, stride=network.config.context // 2).bits_per_byte
 
     run = [race.heat(seed, judged) for seed in range(heats)]
     results = race.finish(run)

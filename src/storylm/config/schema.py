@@ -201,6 +201,7 @@ class RunConfig(Settings):
             "model.norm=rmsnorm": model.norm == "rmsnorm",
             "model.positions=rotary": model.positions != "learned",
             f"model.vocab_size={MOST_PAIRED}, at most": model.vocab_size <= MOST_PAIRED,
+            f"model.width={model.vocab_size}, at most": model.width <= model.vocab_size,
         }
         missing = [setting for setting, there in wanted.items() if not there]
         if self.train.warm_start == "bigrams" and missing:

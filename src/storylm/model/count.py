@@ -66,7 +66,7 @@ def activation_bytes(config: ModelConfig, batch: int, context: int, precision: s
 
 
 def _kept_per_token(config: ModelConfig, compute: int, kernels: bool) -> int:
-    """Bytes that one layer keeps of one token for the backward pass, as autograd was seen to; our `kernels` keep less."""
+    """Bytes that a layer keeps of a token for the backward pass, as autograd was seen to; with our `kernels` fewer."""
     width, query_width, key_width = config.width, config.heads * config.head_dim, config.kv_heads * config.head_dim
     rms = config.norm == "rmsnorm"
     kept = 8 * width  # the stream at both norms, fp32

@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 
 from storylm.config.errors import UserError
-from storylm.config.files import write_text
 from storylm.config.load import apply_overrides, from_yaml
 from storylm.data.prepare import prepare_cached
 from storylm.training.run import resume_run, train_run
 from storylm.training.run_folder import saved_config
 
-RECIPE, RUN, SPENT = "recipe.yaml", "run", "spent"
+RECIPE, RUN = "recipe.yaml", "run"
 # What only looks at the run is left out: the judge comes afterwards.
 SETTINGS = (
     "train.eval_every=0",
@@ -25,26 +24,18 @@ SETTINGS = (
     "train.save_every=0",
     "track.plot=false",
 )
-ENDING = 1.0  # seconds that a process takes to end
+ENDING = 1.0  # seconds set aside for the process to end in
 
 
 def run_heat(folder: Path, began: float) -> int:
-    """Train in what is left of the recipe's minutes; the exit code. A heat that was stopped goes on.
-
-    What it took, all its processes together, is written to `folder`/spent in seconds when it has ended or was stopped.
-    """
-    spent, run = folder / SPENT, folder / RUN
-    before = float(spent.read_text()) if spent.exists() else 0.0
-    spent.unlink(missing_ok=True)  # what a process took that is killed nobody knows
+    """Train in what is left of the recipe's minutes; the exit code. A heat that was stopped goes on."""
+    run = folder / RUN
     if (saved := saved_config(run)) is not None:
-        result = resume_run(run, [_what_is_left(saved.train.minutes, began)])
-    else:
-        config = from_yaml((folder / RECIPE).read_text(encoding="utf-8"), str(folder / RECIPE))
-        prepare_cached(config, quiet=True)
-        left = _what_is_left(config.train.minutes, began)
-        result = train_run(apply_overrides(config, [*SETTINGS, left]), run)
-    write_text(spent, str(before + time.monotonic() - began + ENDING))
-    return result.exit_code
+        return resume_run(run, [_what_is_left(saved.train.minutes, began)]).exit_code
+    config = from_yaml((folder / RECIPE).read_text(encoding="utf-8"), str(folder / RECIPE))
+    prepare_cached(config, quiet=True)
+    left = _what_is_left(config.train.minutes, began)
+    return train_run(apply_overrides(config, [*SETTINGS, left]), run).exit_code
 
 
 def _what_is_left(minutes: float | None, began: float) -> str:

@@ -58,7 +58,7 @@ def leave(exit_code: int) -> None:
 
     gloo's threads outlive `destroy_process_group`, and while Python takes itself apart they have been seen to end the
     process by abort (torch 2.13, on a busy machine, once in some hundred): torchrun would take a run that is done for
-    one that failed. So all that Python does on leaving is done but that.
+    one that failed. So Python's exit functions are run, and the process ends.
     """
     if _join.cache_info().currsize:
         atexit._run_exitfuncs()

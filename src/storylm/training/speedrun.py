@@ -19,17 +19,17 @@ from statistics import median
 from typing import Any
 
 from storylm.config.errors import SetupError, UsageError
-from storylm.config.files import write_text
+from storylm.config.files import atomic_folder, write_text
 from storylm.config.load import apply_overrides, from_yaml, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.data.prepare import prepare_cached
 from storylm.data.preparing.plan import OWN
 from storylm.model.count import parameters
-from storylm.training.heat import RECIPE, RUN, SPENT
+from storylm.training.heat import RECIPE, RUN
 from storylm.training.manifest import MANIFEST
-from storylm.training.run_folder import differences, with_absolute_paths
+from storylm.training.run_folder import differences, saved_config, with_absolute_paths
 
-RESULT, RESULTS = "heat.json", "speedrun.json"
+RESULT, RESULTS, SPENT = "heat.json", "speedrun.json", "spent"
 Judge = Callable[[Path], float]  # bits per byte of the model in a folder
 
 
@@ -73,23 +73,32 @@ class Speedrun:
         folder = self.folder / f"heat-{seed}"
         if (done := folder / RESULT).exists():
             return Heat(**json.loads(done.read_text(encoding="utf-8")))
-        if not (folder / SPENT).exists():  # never begun, or killed: how long it took then nobody knows
+        # Not begun to train, or killed, so that nobody knows how long it took.
+        if saved_config(folder / RUN) is None or not (folder / SPENT).exists():
             overrides = [f"train.seed={seed}", f"tokenizer={self._begin()}"]
             shutil.rmtree(folder, ignore_errors=True)
             write_text(folder / RECIPE, to_yaml(apply_overrides(self.config, overrides)))
-        self._run(folder)
         model = folder / RUN / "checkpoints" / "last"
-        state = json.loads((model / "trainer_state.json").read_text(encoding="utf-8"))["values"]["state"]
-        seconds = round(float((folder / SPENT).read_text()), 1)
+        if _state(model).get("ended") is None:  # it may be only the judging that was stopped
+            self._run(folder)
+        state, seconds = _state(model), round(float((folder / SPENT).read_text()), 1)
         heat = Heat(seed, round(judge(model), 4), seconds, state["step"], state["tokens"])
         write_text(done, json.dumps(asdict(heat)) + "\n")
         return heat
 
     def finish(self, heats: Sequence[Heat]) -> dict[str, Any]:
-        """Write speedrun.json: the heats, their median and spread, the recipe, software and machine; what it says."""
+        """Write speedrun.json: the heats, their median and spread, the recipe, software and machine; what it says.
+
+        Raises `UsageError` where they were not all run on the same machine.
+        """
         figures = [heat.bits_per_byte for heat in heats]
-        manifest = self.folder / f"heat-{heats[0].seed}" / RUN / MANIFEST
-        session = json.loads(manifest.read_text(encoding="utf-8"))["sessions"][0]
+        sessions = [session for heat in heats for session in self._sessions(heat.seed)]
+        session = sessions[0]
+        if any(each["machine"] != session["machine"] for each in sessions):
+            raise UsageError(
+                f"the heats in {self.folder} were run on different machines and make no record: "
+                "delete those that are not of this one, and run the command again"
+            )
         results = {
             "what": "bits per byte after so many minutes of wall time, compiling included",
             "recipe": self.config.name,
@@ -98,6 +107,7 @@ class Speedrun:
             "bits_per_byte": {"median": round(median(figures), 4), "min": min(figures), "max": max(figures)},
             "heats": [asdict(heat) for heat in heats],
             **{key: session[key] for key in ("software", "machine", "started")},
+            "commits": list(dict.fromkeys(each["software"]["git"] for each in sessions)),
         }
         write_text(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
         return results
@@ -110,13 +120,24 @@ class Speedrun:
             trained = prepare_cached(self.config, quiet=True).tokenizer  # without stories no folder is left behind
         write_text(self.folder / RECIPE, to_yaml(self.config))
         if trained is not None:
-            trained.save(own)
+            with atomic_folder(own) as temporary:
+                trained.save(temporary)
         return str(own.absolute()) if self.config.tokenizer == OWN else self.config.tokenizer
 
+    def _sessions(self, seed: int) -> list[dict[str, Any]]:
+        """What is known of each process that trained in a heat."""
+        manifest = self.folder / f"heat-{seed}" / RUN / MANIFEST
+        return json.loads(manifest.read_text(encoding="utf-8"))["sessions"]
+
     def _run(self, folder: Path) -> None:
+        """Run the heat's process; what all its processes took is then in `SPENT`, in seconds."""
+        spent = folder / SPENT
+        earlier = float(spent.read_text()) if spent.exists() else 0.0
+        spent.unlink(missing_ok=True)  # what a process took that is killed nobody knows
         caches = {"STORYLM_CACHE": folder / "cache", "TORCHINDUCTOR_CACHE_DIR": folder / "compiled"}
         environment = {**os.environ, **{name: str(path.absolute()) for name, path in caches.items()}}
-        command = [sys.executable, "-P", "-m", "storylm.training.heat", str(folder), str(time.monotonic())]
+        began = time.monotonic()
+        command = [sys.executable, "-P", "-m", "storylm.training.heat", str(folder), str(began)]
         with subprocess.Popen(command, env=environment) as process:
             before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
             try:
@@ -125,10 +146,21 @@ class Speedrun:
                 code = process.wait()
             finally:
                 signal.signal(signal.SIGTERM, before)
-        if code in (130, 143):
+        stopped = {-signal.SIGINT: 130, -signal.SIGTERM: 143}.get(
+            code, code
+        )  # before it could take care of that itself
+        if stopped in (0, 130, 143):
+            write_text(spent, str(earlier + time.monotonic() - began))
+        if stopped in (130, 143):
             print("stopped: the same command goes on", file=sys.stderr)
-            raise SystemExit(code)
+            raise SystemExit(stopped)
         if code:
             raise SetupError(f"the heat in {folder} ended with exit code {code}; see above")
         for path in caches.values():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    """How far the run of a checkpoint is; nothing where there is none."""
+    file = checkpoint / "trainer_state.json"
+    return json.loads(file.read_text(encoding="utf-8"))["values"]["state"] if file.exists() else {}

@@ -17,6 +17,7 @@ from storylm.model.transformer import Transformer
 
 PRIOR = 20.0  # tokens' worth of the unigram distribution, added to what was seen after each token
 STEPS, RATE = 30, 0.05
+PIECE = 1 << 22  # tokens whose pairs are counted at a time
 SIZE = 0.1  # RMS of the embeddings: large enough to be heard beside the blocks, small enough to be moved
 
 
@@ -31,12 +32,12 @@ def warm_start(model: Transformer, tokens: TokenSet, seed: int) -> None:
 
 def count_pairs(tokens: TokenSet, vocab_size: int) -> Tensor:
     """How often each token follows each other one, [V, V]: the first index is that of the one before."""
-    pairs = np.zeros(vocab_size * vocab_size, np.int64)
-    piece = 1 << 24
-    for start in range(0, tokens.tokens, piece):  # a ring: after the last token comes the first
-        ids = tokens.window(start, min(piece, tokens.tokens - start) + 1)
-        pairs += np.bincount(ids[:-1] * vocab_size + ids[1:], minlength=pairs.size)
-    return torch.from_numpy(pairs).float().view(vocab_size, vocab_size)
+    pairs = np.zeros(vocab_size * vocab_size, np.float32)
+    for start in range(0, tokens.tokens, PIECE):  # a ring: after the last token comes the first
+        ids = tokens.window(start, min(PIECE, tokens.tokens - start) + 1).astype(np.int64)
+        found, counts = np.unique(ids[:-1] * vocab_size + ids[1:], return_counts=True)
+        pairs[found] += counts
+    return torch.from_numpy(pairs).view(vocab_size, vocab_size)
 
 
 def fit_bigrams(pairs_VV: Tensor, width: int, seed: int) -> tuple[Tensor, Tensor]:
