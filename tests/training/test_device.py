@@ -7,11 +7,17 @@ import pytest
 import torch
 
 from storylm.config.errors import SetupError, UsageError
-from storylm.config.schema import TrainConfig
+from storylm.config.model import ModelConfig
+from storylm.config.schema import RunConfig, TrainConfig
+from storylm.model import native
 from storylm.training import device as devices
 from storylm.training.device import autocast, pick_device, pick_precision, use_compile
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+def run(family: str = "gpt2", **train) -> RunConfig:
+    return RunConfig(model=ModelConfig(family=family), train=TrainConfig(**train))
 
 
 @pytest.fixture
@@ -105,25 +111,25 @@ def compilers(*names: str):
 @pytest.mark.parametrize("name", ["c++", "g++", "clang++", "cl"])
 def test_any_compiler_will_do(name, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", compilers(name))
-    assert use_compile(TrainConfig(compile="on"), CPU)
-    assert use_compile(TrainConfig(compile="auto", steps=1000), CPU)
+    assert use_compile(run(compile="on"), CPU)
+    assert use_compile(run(compile="auto", steps=1000), CPU)
 
 
 def test_compile_without_a_compiler(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", compilers("cc", "gcc"))  # C alone does not do
     with pytest.raises(SetupError, match=r"train\.compile=on needs a C\+\+ compiler: .*train\.compile=auto") as caught:
-        use_compile(TrainConfig(compile="on"), CPU)
+        use_compile(run(compile="on"), CPU)
     assert caught.value.exit_code == 4
-    assert not use_compile(TrainConfig(compile="auto", steps=10_000), CPU)
-    assert not use_compile(TrainConfig(compile="off"), CPU)
-    assert use_compile(TrainConfig(compile="on"), CUDA)  # where none is needed
+    assert not use_compile(run(compile="auto", steps=10_000), CPU)
+    assert not use_compile(run(compile="off"), CPU)
+    assert use_compile(run(compile="on"), CUDA)  # where none is needed
 
 
 def test_compile_on_mps_is_refused_and_auto_leaves_it_out(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", compilers("c++"))
     with pytest.raises(SetupError, match="MPS"):
-        use_compile(TrainConfig(compile="on"), MPS)
-    assert not use_compile(TrainConfig(compile="auto", steps=10_000), MPS)
+        use_compile(run(compile="on"), MPS)
+    assert not use_compile(run(compile="auto", steps=10_000), MPS)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +146,23 @@ def test_compile_on_mps_is_refused_and_auto_leaves_it_out(monkeypatch) -> None:
 @pytest.mark.parametrize("device", [CPU, CUDA])
 def test_auto_compiles_where_the_run_is_long_enough(length, pays, device, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", compilers("c++"))
-    assert use_compile(TrainConfig(compile="auto", **length), device) is pays
-    assert use_compile(TrainConfig(compile="on", **length), device)
-    assert not use_compile(TrainConfig(compile="off", **length), device)
+    assert use_compile(run(compile="auto", **length), device) is pays
+    assert use_compile(run(compile="on", **length), device)
+    assert not use_compile(run(compile="off", **length), device)
+
+
+@pytest.mark.parametrize(
+    ("length", "pays"),
+    [({"steps": 2999}, False), ({"steps": 3000}, True), ({"minutes": 19}, False), ({"minutes": 20}, True), ({}, True)],
+)
+def test_where_kernels_do_what_it_would_compiling_pays_later(length, pays, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "which", compilers("c++"))
+    monkeypatch.setattr(native, "available", lambda device: True)
+    assert use_compile(run("qwen3", compile="auto", **length), CPU) is pays
+    assert use_compile(run("qwen3", compile="auto", steps=200), CUDA)
+    assert use_compile(run("gpt2", compile="auto", steps=200), CPU)
+    monkeypatch.setattr(native, "available", lambda device: False)
+    assert use_compile(run("qwen3", compile="auto", steps=200), CPU)
 
 
 def test_memory_is_kept_where_glibc_is_and_elsewhere_nothing_fails(monkeypatch) -> None:

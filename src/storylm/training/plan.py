@@ -68,7 +68,7 @@ def plan_run(config: RunConfig, measure: bool = True, watch: Watch | None = None
         name=config.name,
         device=str(device),
         precision=precision,
-        compiled=use_compile(train, device),
+        compiled=use_compile(config, device),
         parameters=parameters(model),
         flops_per_token=flops,
         memory_bytes=memory or estimate,

@@ -53,7 +53,7 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
     """
     train = config.train
     device = pick_device(train.device)
-    precision, compiled = pick_precision(train.precision, device), use_compile(train, device)
+    precision, compiled = pick_precision(train.precision, device), use_compile(config, device)
     if device.type == "cpu":
         torch.set_num_threads(train.threads or torch.get_num_threads())
         reuse_freed_memory()

@@ -183,7 +183,7 @@ class _Means:
 def _find_means(config: RunConfig, ranks: Ranks) -> _Means:
     """Prepare the stories; whatever can be refused is refused here, before the run's folder is touched."""
     device = pick_device(ranks.device(config.train.device))
-    precision, compiled = pick_precision(config.train.precision, device), use_compile(config.train, device)
+    precision, compiled = pick_precision(config.train.precision, device), use_compile(config, device)
     check_parallel(config, precision, ranks)
     to_config_json(config.model)
     if config.tokenizer != OWN:
