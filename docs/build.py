@@ -13,6 +13,7 @@ from pathlib import Path
 
 import communication
 import measured
+import reproducing
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +90,7 @@ TABLES = {
     "settings": settings,
     **communication.TABLES,
     **measured.TABLES,
+    **reproducing.TABLES,
 }
 
 

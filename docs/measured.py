@@ -1,6 +1,7 @@
 """Tables of what was measured, from the JSON files in benchmarks/results."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,25 @@ def speedrun() -> str:
     return "\n".join(lines)
 
 
+def equal_work() -> str:
+    """What each system makes of the same text in the same minutes, the best first."""
+    lines = [
+        "| system | what it is | parameters | tokens seen | bits per byte |",
+        "|---|---|--:|--:|--:|",
+    ]
+    for row in _by_figure(read("equal-work")["entries"]):
+        figure = f"**{row['bits_per_byte']:.3f}**" if row["trainer"] == "storylm" else f"{row['bits_per_byte']:.3f}"
+        sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M"
+        lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
+    return "\n".join(lines)
+
+
+def equal_work_stories() -> str:
+    """What each of them tells, from the same beginning with the same seed."""
+    rows = _by_figure(read("equal-work")["entries"])
+    return "\n\n".join(f"**{row['name']}** ({row['bits_per_byte']:.3f})\n\n{_quoted(row['story'])}" for row in rows)
+
+
 def batching() -> str:
     """Batches from a file of tokens."""
     lines = ["| tokens a row | batches | million tokens/s | times get_batch |", "|--:|---|--:|--:|"]
@@ -112,6 +132,16 @@ def reliability() -> str:
     from report import table
 
     return table()
+
+
+def _by_figure(entries: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted((row for row in entries.values() if "failed" not in row), key=lambda row: row["bits_per_byte"])
+
+
+def _quoted(text: str) -> str:
+    """A quotation in Markdown, whatever signs the text has."""
+    safe = re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
+    return "\n".join(f"> {line}" if line.strip() else ">" for line in safe.strip().splitlines())
 
 
 def _ratio(spread: dict[str, float]) -> str:
@@ -134,5 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": memory,
     "batching": batching,
     "speedrun": speedrun,
+    "equal-work": equal_work,
+    "equal-work-stories": equal_work_stories,
     "reliability": reliability,
 }

@@ -23,7 +23,7 @@ DERIVED = {
     "model.ff_width": "4 x model.width",
 }
 # The order of `storylm presets`: our own, the published five, the wider family; by size or time within each.
-_ORDER = ("story", "minutes", "xs", "gpt2", "word", "nano", "mistral", "paper", "llama2c", "cs336", "simple")
+_ORDER = ("story", "grammar", "minutes", "xs", "gpt2", "word", "nano", "mistral", "paper", "llama2c", "cs336", "simple")
 _PRESETS = files("storylm.config") / "presets"
 
 

@@ -1,0 +1,210 @@
+"""What each system makes of the same text in the same minutes, judged alike.
+
+    python benchmarks/equal_work.py                          all of them, ten minutes each
+    python benchmarks/equal_work.py story-1m nanogpt         some; the others' results stay in the file
+
+The real stories of STORYLM_SHARED, one run after another, each in a process of its own. The clock counts everything
+from the start of the process, with empty caches; for storylm also preparing the stories and saving, for the others not.
+A tokenizer of one's own is trained before. A result is kept: the same command goes on where it was stopped; `--again`
+measures anew.
+
+Judged are all tokens of the validation stories, each once; of stories longer than a model's context the rest in windows
+that move by half of it, so that models with short contexts have to tell long stories to their end, too.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peers.data import SHARED, configured, sources, write_tokens
+from peers.machine import commit, cores, machine, versions
+from peers.rounds import BENCHMARKS, Measured, run_module
+from peers.turn import Turn
+from rich.console import Console
+
+import storylm
+from storylm.config.files import write_text
+from storylm.config.schema import RunConfig
+from storylm.evaluation.corpus import Corpus
+from storylm.model.count import parameters
+from storylm.training.speedrun import Speedrun
+
+DATA = SHARED / "data" / "tinystories-train.txt.xz"
+VALIDATION = SHARED / "data" / "tinystories-valid.txt.xz"
+PROMPT = "Once upon a time, there was"
+
+# What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps.
+GPT2_33M = ("train.batch_size=8", "train.accumulation=1", "optim.warmup_steps=30")
+WORD_20M = ("train.epochs=null", "train.batch_size=16")
+NANO_22M = ("train.steps=null",)
+# nanoGPT's loop in the shape that two minutes were found best in, at the best of four learning rates (LOG.md).
+NANOGPT = (
+    "model.vocab_size=4096",
+    "model.context=256",
+    "model.layers=4",
+    "model.width=128",
+    "model.heads=4",
+    "model.ff_width=512",
+    "model.activation=gelu",
+    "model.dropout=0",
+    "train.batch_size=16",
+    "train.accumulation=1",
+    "optim.clip=1.0",
+    "optim.warmup_steps=100",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system: a preset and what is changed of it, trained by `trainer` (storylm, plain or one of the Trainer's)."""
+
+    name: str
+    what: str
+    preset: str
+    overrides: tuple[str, ...] = ()
+    trainer: str = "storylm"
+    own_tokenizer: bool = False
+
+
+def faithful(preset: str, published: str, ours: str, *scaled: str) -> list[Entry]:
+    """A published system twice: with its own learning rate and with ours, all else alike."""
+    return [
+        Entry(f"{preset}, {rate}", f"learning rate {rate}, {whose}", preset, (*scaled, f"optim.lr={rate}"))
+        for rate, whose in ((published, "as published"), (ours, "ours"))
+    ]
+
+
+ENTRIES = [
+    Entry("minutes-10", "storylm's best for ten minutes", "minutes-10"),
+    Entry("story-1m", "storylm's own", "story-1m"),
+    Entry("story-5m", "storylm's own", "story-5m"),
+    Entry("story-15m", "storylm's own", "story-15m"),
+    Entry("nanogpt", "nanoGPT's loop, fp32, AdamW at 4e-3", "gpt2-33m", (*NANOGPT, "optim.lr=4e-3"), "plain", True),
+    *faithful("xs-3m", "5e-4", "3e-3"),
+    *faithful("gpt2-33m", "1e-4", "2e-3", *GPT2_33M),
+    Entry("gpt2-33m, Trainer", "transformers' Trainer, bf16, 1e-4 as published", "gpt2-33m", GPT2_33M, "trainer-bf16"),
+    Entry(
+        "gpt2-33m, Trainer, 2e-3",
+        "the same, compiled, at our learning rate",
+        "gpt2-33m",
+        (*GPT2_33M, "optim.lr=2e-3"),
+        "trainer-bf16-compile",
+    ),
+    *faithful("word-20m", "1e-4", "1e-3", *WORD_20M),
+    *faithful("nano-22m", "6e-4", "2e-3", *NANO_22M),
+    *faithful("mistral-40m", "2e-5", "1e-3"),
+    Entry("mistral-40m, Trainer", "transformers' Trainer, bf16, 2e-5 as published", "mistral-40m", (), "trainer-bf16"),
+]
+
+
+def overrides_of(entry: Entry, options: argparse.Namespace) -> tuple[str, ...]:
+    """All that is changed of the entry's preset, with the stories and the time."""
+    tokenizer = ["tokenizer=bpe"] if entry.own_tokenizer else []
+    stories = [*sources(entry.preset, options.data), *tokenizer, f"data.validation={options.validation}"]
+    return (*entry.overrides, *stories, f"train.minutes={options.minutes}", *options.set)
+
+
+def told(overrides: tuple[str, ...]) -> list[str]:
+    """What was given, without the folders that files lie in here."""
+    pairs = (override.partition("=") for override in overrides)
+    return [f"{key}={Path(value).name if '/' in value else value}" for key, _, value in pairs]
+
+
+def train_ours(config: RunConfig, folder: Path) -> tuple[Path, Measured]:
+    """A heat of a speedrun: the model's folder, and what it took."""
+    heat = Speedrun(config, folder).heat(0, lambda model: 0.0)
+    return folder / "heat-0/run/checkpoints/last", {key: getattr(heat, key) for key in ("seconds", "steps", "tokens")}
+
+
+def train_theirs(turn: Turn, config: RunConfig) -> tuple[Path, Measured]:
+    """A peer's whole run: the model's folder, and what it took."""
+    folder = Path(turn.folder)
+    folder.mkdir(parents=True)
+    write_tokens(config, Path(turn.tokens))
+    turn.write(folder / "turn.json")
+    given = [str(folder / "turn.json"), str(time.monotonic())]
+    return folder / "model", run_module("peers.whole", given, folder / "result.json", cores())
+
+
+def judged(model: Path, corpus: Corpus) -> Measured:
+    """Bits per byte of all the stories, and a story."""
+    network, tokenizer = storylm.load(model)
+    assert tokenizer is not None  # every contender saves its own
+    likelihood = storylm.evaluate(network, tokenizer, corpus, stride=network.config.context // 2)
+    told = storylm.generate(network, tokenizer, PROMPT, max_new_tokens=100, temperature=0.8, seed=1)[0]
+    return {
+        "parameters": parameters(network.config),
+        "context": network.config.context,
+        "bits_per_byte": round(likelihood.bits_per_byte, 4),
+        "nats_per_token": round(likelihood.nats_per_token, 4),
+        "story": told,
+    }
+
+
+def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Corpus) -> Measured:
+    """Train and judge one entry."""
+    overrides = overrides_of(entry, options)
+    config = configured(entry.preset, list(overrides))
+    about: dict[str, Any] = {"name": entry.name, "what": entry.what, "preset": entry.preset, "trainer": entry.trainer}
+    about |= {"tokenizer": Path(config.tokenizer).name, "given": told(overrides)}
+    if entry.trainer == "storylm":
+        model, done = train_ours(config, folder)
+    else:
+        tokens, seconds = str(folder / "train.bin"), 60 * options.minutes
+        turn = Turn(entry.trainer, entry.preset, overrides, tokens, str(folder), seconds=seconds)
+        model, done = train_theirs(turn, config)
+    if "failed" in done:
+        return about | done
+    measured = about | done | judged(model, corpus)
+    return measured | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [entry.name for entry in ENTRIES]
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help=f"of {'; '.join(names)} (default: all)")
+    add("--minutes", type=float, default=10.0)
+    add("--data", default=str(DATA), help="stories to train on")
+    add("--validation", default=str(VALIDATION), help="stories to judge by")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all presets")
+    add("--again", action="store_true", help="also what has been measured")
+    add("--output", type=Path, default=BENCHMARKS / "results" / "equal-work.json")
+    options = parser.parse_args(given)
+    if unknown := sorted(set(options.names) - set(names)):
+        parser.error(f"unknown name {unknown[0]!r}: there are {'; '.join(names)}")
+    return options
+
+
+def main(given: list[str] | None = None) -> int:
+    """Measure, write and print."""
+    options, console = arguments(given), Console(stderr=True, highlight=False)
+    results: dict[str, Any] = {"entries": {}}
+    if options.output.is_file():
+        results = json.loads(options.output.read_text(encoding="utf-8"))
+    results |= {
+        "what": "bits per byte after the same minutes on the same text",
+    }
+    corpus = Corpus(options.validation)
+    wanted = [entry for entry in ENTRIES if entry.name in (options.names or [each.name for each in ENTRIES])]
+    for entry in wanted:
+        row = results["entries"].get(entry.name, {})
+        if not options.again and "failed" not in row and row.get("given") == told(overrides_of(entry, options)):
+            continue
+        with tempfile.TemporaryDirectory(prefix="storylm-bench-") as folder:
+            os.environ["STORYLM_CACHE"] = str(Path(folder) / "cache")
+            row = results["entries"][entry.name] = measure(entry, options, Path(folder) / "run", corpus)
+        write_text(options.output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        console.print(f"{entry.name}: {row.get('failed') or row['bits_per_byte']}")
+    return int(any("failed" in row for row in results["entries"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What an epoch of TinyStories takes with every preset: this machine's speed measured, other machines' by arithmetic.
+
+    python benchmarks/reproduce.py                      every published preset, half a minute each
+    python benchmarks/reproduce.py gpt2-33m nano-22m    some; the others' figures stay in the file
+
+`storylm plan` rehearses each preset as published (its batch, dropout and optimizer) on random tokens of the right
+shape; docs/reproduce.md is made of what it says.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from peers.data import SHARED
+from peers.machine import commit, machine, versions
+from peers.rounds import BENCHMARKS
+from rich.console import Console
+
+from storylm.config.files import write_text
+from storylm.config.load import preset, preset_names
+from storylm.training.corpus_size import epoch_tokens
+
+OURS = ("story", "minutes", "grammar")
+KEPT = ("parameters", "flops_per_token", "tokens_per_second", "share_of_peak", "memory_bytes", "precision", "compiled")
+
+
+def published() -> list[str]:
+    """The presets of other people's models."""
+    return [name for name in preset_names() if name.split("-")[0] not in OURS]
+
+
+def planned(name: str) -> dict[str, Any]:
+    """What `storylm plan` says of a preset, in a process of its own."""
+    tokenizer = SHARED / "reference" / preset(name).tokenizer
+    command = [sys.executable, "-m", "storylm", "plan", name, "--json", "train.compile=on"]
+    command += [f"tokenizer={tokenizer}"] if tokenizer.is_dir() else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    plan = json.loads(done.stdout)
+    return {key: plan[key] for key in KEPT} | {"epoch_tokens": epoch_tokens(preset(name)), "commit": commit()}
+
+
+def main(given: list[str] | None = None) -> int:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", metavar="PRESET", default=published())
+    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results" / "reproduce.json")
+    options, console = parser.parse_args(given), Console(stderr=True, highlight=False)
+    results: dict[str, Any] = {"presets": {}}
+    if options.output.is_file():
+        results = json.loads(options.output.read_text(encoding="utf-8"))
+    results |= {"what": "tokens trained on per second", "machine": machine("cpu"), "versions": versions()}
+    for name in options.presets:
+        row = results["presets"][name] = planned(name)
+        write_text(options.output, json.dumps(results, indent=2) + "\n")
+        console.print(f"{name}: {row.get('failed') or format(row['tokens_per_second'], ',.0f') + ' tokens/s'}")
+    return int(any("failed" in row for row in results["presets"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

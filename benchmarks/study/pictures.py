@@ -1,0 +1,102 @@
+"""The pictures of docs/scaling-study.md."""
+
+from pathlib import Path
+from typing import Any
+
+from study.grids import SOURCES
+
+TITLES = {"grammar": "built-in stories", "real": "TinyStories"}
+Rows = list[dict[str, Any]]
+BySource = dict[str, Rows]
+
+
+def chosen(rows: Rows, grid: str) -> BySource:
+    """The runs of a grid that came through, for each source that has some."""
+    found = [row for row in rows if row["grid"] == grid and "failed" not in row]
+    by_source = {source: [row for row in found if row["source"] == source] for source in SOURCES}
+    return {source: of for source, of in by_source.items() if of}
+
+
+def draw(rows: Rows, folder: Path) -> None:
+    """scaling-size.png, scaling-shape.png and scaling-vocabulary.png in `folder`, of the grids that have runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for grid, picture in (("size", _sizes), ("shape", _shapes), ("vocabulary", _vocabularies)):
+        if found := chosen(rows, grid):
+            picture(found).savefig(folder / f"scaling-{grid}.png", dpi=110)
+
+
+def _axes(count: int, wide: float = 4.6) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure((wide * count, 3.6), layout="constrained")
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def _sizes(by_source: BySource) -> Any:
+    """Loss against parameters, tokens and arithmetic, a row of panels for each source."""
+    from matplotlib.figure import Figure
+
+    from storylm.data.grammar import entropy
+
+    figure = Figure((12, 3.3 * len(by_source)), layout="constrained")
+    panels = figure.subplots(len(by_source), 3, sharey="row", squeeze=False)
+    for (source, found), line in zip(by_source.items(), panels, strict=True):
+        ways = (("parameters", "tokens"), ("tokens", "parameters"), ("flops", "parameters"))
+        for axes, (along, one_line) in zip(line, ways, strict=True):
+            for value in sorted({_rounded(row[one_line]) for row in found}):
+                of = sorted((row for row in found if _rounded(row[one_line]) == value), key=lambda row: row[along])
+                label = f"{value / 1e6:.2g}M {one_line}"
+                axes.plot([row[along] for row in of], [row["bits_per_byte"] for row in of], "o-", label=label)
+            if source == "grammar":
+                axes.axhline(entropy().bits_per_byte, color="gray", linestyle=":", label="entropy")
+            axes.set_xscale("log")
+            axes.set_xlabel({"flops": "FLOPs"}.get(along, along))
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=7)
+        line[0].set_ylabel(f"{TITLES[source]}: bits per byte")
+    return figure
+
+
+def _shapes(by_source: BySource) -> Any:
+    """What depth does at the same size: the loss of a kind of word, as a multiple of that of one layer."""
+    figure, panels = _axes(len(by_source))
+    for (source, rows), axes in zip(by_source.items(), panels, strict=True):
+        found = sorted(rows, key=lambda row: row["layers"])
+        layers = [row["layers"] for row in found]
+        for kind in found[0]["nats_per_word"]:
+            losses = [row["nats_per_word"][kind]["nats"] for row in found]
+            axes.plot(layers, [loss / losses[0] for loss in losses], "o-", label=kind)
+        axes.plot(layers, [row["bits_per_byte"] / found[0]["bits_per_byte"] for row in found], "k--", label="all bytes")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(layers, [f"{row['layers']} x {row['width']}" for row in found])
+        axes.set_xlabel("layers x width")
+        axes.set_title(TITLES[source])
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("loss, one layer = 1")
+    return figure
+
+
+def _vocabularies(by_source: BySource) -> Any:
+    """Loss against the vocabulary, by width, after the same text."""
+    figure, (axes, work) = _axes(2)
+    (found,) = by_source.values()
+    for width in sorted({row["width"] for row in found}):
+        of = sorted((row for row in found if row["width"] == width), key=lambda row: row["vocab_size"])
+        losses = [row["bits_per_byte"] for row in of]
+        axes.plot([row["vocab_size"] for row in of], losses, "o-", label=f"width {width}")
+        work.plot([row["flops"] for row in of], losses, "o-", label=f"width {width}")
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("tokens in the vocabulary")
+    work.set_xscale("log")
+    work.set_xlabel("FLOPs")
+    axes.set_ylabel("bits per byte after the same text")
+    for each in (axes, work):
+        each.grid(alpha=0.3)
+        each.legend(fontsize=8)
+    return figure
+
+
+def _rounded(value: float) -> float:
+    """Tokens and parameters to two digits, so that runs of as good as the same number are one line."""
+    return float(f"{value:.2g}")

@@ -1,0 +1,79 @@
+"""The table of docs/reproduce.md: an epoch of TinyStories with every published preset, measured or calculated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from measured import read
+
+# Of what a card could do at most, what training of small models reaches: matrix products in bf16, and memory traffic.
+SHARE_OF_FLOPS, SHARE_OF_BANDWIDTH = 0.3, 0.5
+BYTES_PER_FEATURE = 700  # that one token moves in one layer, forward and backward, without the logits of a whole batch
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU by its data sheet: dense products in bf16 with sums in fp32 (FLOP/s), and bytes a second from memory."""
+
+    name: str
+    flops: float
+    bandwidth: float
+
+
+CARDS = (Card("RTX 3060", 25.6e12, 360e9), Card("RTX 4090", 165e12, 1008e9), Card("H200", 989e12, 4.8e12))
+
+# What was published, in bits per byte, and what is to be known about it.
+PUBLISHED = {
+    "xs-3m": "no figure; the paper's width of 64, with 12 layers: 0.73",
+    "gpt2-33m": "none that counts: its tokens saw only what came after them",
+    "word-20m": "0.43 to 0.48 with padding taken out, estimated; 19 epochs, 16 h on an RTX 3060 Ti",
+    "nano-22m": "0.68; 459M tokens, 98 min on an RTX 3090",
+    "mistral-40m": "none that counts: padding was in the loss; 16 h on an RTX 2070",
+    "paper-1m": "with 12 layers 0.73",
+    "paper-8m": "0.50",
+    "paper-28m": "0.44",
+    "paper-33m": "with 8 layers 0.42",
+    "llama2c-260k": "0.87 to 0.93 (0.914 measured here); 6.6 billion tokens",
+    "llama2c-15m": "0.41; its validation stories are not deduplicated",
+    "llama2c-42m": "0.33, likewise",
+    "llama2c-110m": "0.29 to 0.34, likewise; 26 billion tokens",
+    "cs336-17m": "0.49 to 0.51; 328M tokens, 30 to 40 min on an H100",
+}
+
+
+def tokens_per_second(card: Card, flops_per_token: float, layers: int, width: int) -> float:
+    """The slower of arithmetic and memory."""
+    traffic = BYTES_PER_FEATURE * layers * width
+    return min(SHARE_OF_FLOPS * card.flops / flops_per_token, SHARE_OF_BANDWIDTH * card.bandwidth / traffic)
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(90), duration(4000), duration(100_000), duration(900_000)
+    ('90 s', '67 min', '28 h', '10 days')
+    """
+    for size, unit, most in ((1, "s", 120), (60, "min", 120), (3600, "h", 72)):
+        if seconds / size < most:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def epochs() -> str:
+    """A row for each published preset."""
+    from storylm.config.load import preset
+
+    head = ["preset", "tokens an epoch", "two cores, tokens/s", "an epoch", *(card.name for card in CARDS), "published"]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 2) + "|---|"]
+    for name, row in read("reproduce")["presets"].items():
+        if "failed" in row:
+            continue
+        model, tokens = preset(name).model, row["epoch_tokens"]
+        times = [f"{row['tokens_per_second']:,.0f}", duration(tokens / row["tokens_per_second"])]
+        for card in CARDS:
+            times.append(duration(tokens / tokens_per_second(card, row["flops_per_token"], model.layers, model.width)))
+        cells = [f"`{name}`", f"{tokens / 1e6:,.0f}M", *times, PUBLISHED.get(name, "")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], Any]] = {"epochs": epochs}

@@ -1,0 +1,94 @@
+"""Whole runs of peers, judged as storylm's are."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import equal_work
+import pytest
+import torch
+from peers.gpt import GPT
+from peers.plain import shape_of
+from peers.settings import config_of
+from peers.whole import Stories, as_transformer, padded
+
+from benchmarks.tiny import turn
+from storylm.config.load import apply_overrides
+from storylm.data.prepare import prepare_cached
+from storylm.model.loss import IGNORED
+
+SMALL = [
+    "model.vocab_size=320",
+    "model.context=32",
+    "model.width=32",
+    "model.layers=2",
+    "model.heads=2",
+    "model.ff_width=64",
+    "tokenizer=bpe",
+    "data.cleaning.fragments=false",
+    "train.compile=off",
+    "train.batch_size=2",
+]
+STORIES = ["--data", "grammar?stories=200&validation=3", "--validation", "grammar?stories=1&validation=4"]
+SETTINGS = [argument for setting in SMALL for argument in ("--set", setting)]
+
+
+def test_nanogpts_weights_are_the_same_model_as_ours(tmp_path: Path) -> None:
+    settings = ("model.activation=gelu", "model.context=16", "model.vocab_size=320")
+    given = turn("plain", tmp_path)
+    config = config_of(replace(given, overrides=(*given.overrides, *settings)))
+    torch.manual_seed(0)
+    theirs = GPT(shape_of(config)).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # biases, too
+    tokens_BT = torch.randint(320, (2, 16))
+    with torch.no_grad():
+        logits_BTV, _ = theirs(tokens_BT, tokens_BT)
+        assert torch.allclose(as_transformer(theirs, config)(tokens_BT), logits_BTV, atol=1e-4)
+
+
+def test_a_padded_row_is_a_story_between_its_two_ends(tmp_path: Path) -> None:
+    config = apply_overrides(config_of(turn("trainer", tmp_path)), ["data.layout=padded"])
+    prepared = prepare_cached(config)
+    tokens, end = prepared.split("train"), prepared.tokenizer.end_id
+    rows = Stories(tokens, 2000)
+    first = tokens.shards[0][0].tolist()
+    assert rows[0]["input_ids"].tolist() == [end, *first]
+    assert first[-1] == end
+    lengths = [len(rows[row]["input_ids"]) for row in range(3)]
+    batch = padded([rows[row] for row in range(3)])
+    assert batch["attention_mask"].sum(1).tolist() == lengths
+    for row, length in enumerate(lengths):
+        assert (batch["labels"][row, length:] == IGNORED).all()
+        assert (batch["labels"][row, :length] == batch["input_ids"][row, :length]).all()
+    assert max(map(len, Stories(tokens, 20).rows)) == 21
+
+
+def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORYLM_CACHE", "")  # restored after the script has set it
+    names = ["nanogpt", "gpt2-33m, 1e-4", "mistral-40m, Trainer"]
+    output = tmp_path / "results.json"
+    command = [*names, "--minutes", "0.1", *STORIES, *SETTINGS, "--output", str(output)]
+    assert equal_work.main(command) == 0
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert list(results["entries"]) == names
+    for row in results["entries"].values():
+        assert 1 < row["bits_per_byte"] < 10
+        assert row["tokens"] >= row["steps"] * 2
+        assert row["story"].startswith(equal_work.PROMPT)
+        assert 5 < row["seconds"] < 15
+    assert equal_work.main(command) == 0  # nothing is left to do
+    assert json.loads(output.read_text(encoding="utf-8"))["entries"] == results["entries"]
+
+
+def test_an_unknown_system_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        equal_work.arguments(["gpt5"])
+    assert "unknown name 'gpt5': there are minutes-10; " in capsys.readouterr().err
+
+
+def test_every_entry_has_settings_that_exist() -> None:
+    options = equal_work.arguments([])
+    for entry in equal_work.ENTRIES:
+        config = equal_work.configured(entry.preset, list(equal_work.overrides_of(entry, options)))
+        assert config.train.minutes == 10
