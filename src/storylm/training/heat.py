@@ -6,10 +6,14 @@ In FOLDER lies the recipe; BEGAN is when the heat's process was started, by the 
 import sys
 import time
 from pathlib import Path
+from threading import Thread
+
+import torch
 
 from storylm.config.errors import UserError
 from storylm.config.load import apply_overrides, from_yaml
 from storylm.data.prepare import prepare_cached
+from storylm.model import native
 from storylm.training.run import resume_run, train_run
 from storylm.training.run_folder import saved_config
 
@@ -33,7 +37,10 @@ def run_heat(folder: Path, began: float) -> int:
     if (saved := saved_config(run)) is not None:
         return resume_run(run, [_what_is_left(saved.train.minutes, began)]).exit_code
     config = from_yaml((folder / RECIPE).read_text(encoding="utf-8"), str(folder / RECIPE))
+    kernels = Thread(target=native.available, args=(torch.device("cpu"),))  # built meanwhile, by a process of their own
+    kernels.start()
     prepare_cached(config, quiet=True)
+    kernels.join()
     left = _what_is_left(config.train.minutes, began)
     return train_run(apply_overrides(config, [*SETTINGS, left]), run).exit_code
 
