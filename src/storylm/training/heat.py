@@ -28,7 +28,7 @@ SETTINGS = (
     "train.save_every=0",
     "track.plot=false",
 )
-ENDING = 1.0  # seconds set aside for the process to end in
+ENDING = 1.5  # seconds set aside for the process to end in
 
 
 def run_heat(folder: Path, began: float) -> int:
