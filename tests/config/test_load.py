@@ -85,7 +85,7 @@ def test_published_trainings() -> None:
     assert (gpt2.optim.weight_decay, gpt2.optim.schedule, gpt2.train.eval_every) == (0.1, "cosine", 500)
     paper, story = preset("paper-33m").optim, preset("story-5m")
     assert (paper.lr, paper.weight_decay, paper.betas, paper.schedule) == (5e-4, 0.1, (0.9, 0.95), "constant")
-    assert (story.optim.muon_lr, story.optim.muon_momentum, story.optim.muon_decay) == (0.02, 0.95, 0.01)
+    assert (story.optim.muon_lr, story.optim.muon_momentum, story.optim.muon_decay) == (0.02, 0.95, 0.15)
     assert (story.model.family, story.model.vocab_size, story.model.context) == ("qwen3", 4096, 512)
     assert preset("paper-33m").train.batch_size * preset("paper-33m").train.accumulation == 1280
     assert preset("cs336-17m").train.steps * 128 * 256 == 327_680_000
