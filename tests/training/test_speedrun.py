@@ -41,7 +41,7 @@ def test_a_heat_is_run_once_and_what_it_took_is_told(config, small, tmp_path, mo
     took = time.monotonic() - began
     assert heat.bits_per_byte == 2.5
     assert heat.seconds > 2
-    assert took - 3 < heat.seconds < took  # all of it but training the tokenizer
+    assert took - 5 < heat.seconds < took + 0.1  # all of it but training the tokenizer; rounded
     assert heat.steps > 0
     folder = tmp_path / "race" / "heat-7"
     run = from_yaml((folder / RUN / "config.yaml").read_text(), "")
