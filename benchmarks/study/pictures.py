@@ -25,10 +25,10 @@ def draw(rows: Rows, folder: Path) -> None:
             picture(found).savefig(folder / f"scaling-{grid}.png", dpi=110)
 
 
-def _axes(count: int, wide: float = 4.6) -> tuple[Any, Any]:
+def _axes(count: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure((wide * count, 3.6), layout="constrained")
+    figure = Figure((4.6 * count, 3.6), layout="constrained")
     return figure, figure.subplots(1, count, squeeze=False)[0]
 
 

@@ -54,7 +54,7 @@ class Muon(torch.optim.Muon):
         for numbers in by_shape.values():
             upright = [matrices[number].shape[0] > matrices[number].shape[1] for number in numbers]
             wide_MRC = torch.stack(
-                [ahead[number].mT if tall else ahead[number] for number, tall in zip(numbers, upright, strict=True)]
+                [(ahead[n].mT if tall else ahead[n]).bfloat16() for n, tall in zip(numbers, upright, strict=True)]
             )
             made_MRC = orthogonal(wide_MRC, group["ns_coefficients"], group["ns_steps"], group["eps"])
             for number, tall, made_RC in zip(numbers, upright, made_MRC, strict=True):
@@ -64,9 +64,8 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonal(x_MRC: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
-    """Each matrix with its singular values brought near 1, in bf16, by Newton-Schulz iterations (Jordan 2024)."""
+    """Each matrix with its singular values brought near 1 by Newton-Schulz iterations (Jordan 2024); bf16 is enough."""
     a, b, c = coefficients
-    x_MRC = x_MRC.bfloat16()
     x_MRC = x_MRC / x_MRC.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram_MRR = x_MRC @ x_MRC.mT

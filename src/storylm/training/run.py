@@ -117,6 +117,7 @@ def _run(
             folder / "checkpoints", lambda target: write_model_files(learner.wrapped.plain, tokenizer, target)
         )
         clock = _build_clock(config, batches)
+        compiled = use_compile(config, device)  # by the run's clock, as it may build kernels
         model, found = new_model(config), None
         with ranks.main_first():
             if ranks.is_main:
@@ -129,7 +130,7 @@ def _run(
                     warm_start(model, means.prepared.split("train"), config.train.seed)
         stop = stack.enter_context(StopSignal(answers=ranks.is_main))
         ranks.share_weights(model)
-        learner = Learner(model.to(device), config, means.precision, means.compiled, ranks)
+        learner = Learner(model.to(device), config, means.precision, compiled, ranks)
         session = Session(
             config,
             learner,
@@ -175,7 +176,6 @@ class _Means:
 
     device: torch.device
     precision: str
-    compiled: bool
     prepared: Prepared
     batches: Batches
 
@@ -183,7 +183,7 @@ class _Means:
 def _find_means(config: RunConfig, ranks: Ranks) -> _Means:
     """Prepare the stories; whatever can be refused is refused here, before the run's folder is touched."""
     device = pick_device(ranks.device(config.train.device))
-    precision, compiled = pick_precision(config.train.precision, device), use_compile(config, device)
+    precision = pick_precision(config.train.precision, device)
     check_parallel(config, precision, ranks)
     to_config_json(config.model)
     if config.tokenizer != OWN:
@@ -192,7 +192,7 @@ def _find_means(config: RunConfig, ranks: Ranks) -> _Means:
     check_vocabulary(config, prepared.tokenizer)
     batches = build_batches(config, prepared)
     batches.micro_batches(ranks.size)
-    return _Means(device, precision, compiled, prepared, batches)
+    return _Means(device, precision, prepared, batches)
 
 
 def new_model(config: RunConfig) -> Transformer:

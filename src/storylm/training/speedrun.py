@@ -146,9 +146,8 @@ class Speedrun:
                 code = process.wait()
             finally:
                 signal.signal(signal.SIGTERM, before)
-        stopped = {-signal.SIGINT: 130, -signal.SIGTERM: 143}.get(
-            code, code
-        )  # before it could take care of that itself
+        # By a signal that came before it could take care of that itself.
+        stopped = {-signal.SIGINT: 130, -signal.SIGTERM: 143}.get(code, code)
         if stopped in (0, 130, 143):
             write_text(spent, str(earlier + time.monotonic() - began))
         if stopped in (130, 143):
