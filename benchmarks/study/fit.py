@@ -1,9 +1,10 @@
 """The law fitted to losses: E + A / N^a + B / D^b, with N parameters and D tokens (Hoffmann et al. 2022)."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-import torch
+from scipy.optimize import least_squares
 
 
 @dataclass(frozen=True)
@@ -30,43 +31,19 @@ def fit(losses: list[tuple[float, float, float]], floor: float | None = None) ->
 
     A `floor` that is known is kept. Starts from several places, since the surface has more than one valley.
     """
-    parameters, tokens, loss = (torch.tensor(column, dtype=torch.float64) for column in zip(*losses, strict=True))
-    best: tuple[float, torch.Tensor] | None = None
-    for a in (0.2, 0.5):
-        for b in (0.2, 0.5):
-            for share in (0.3, 0.7):
-                start = [np.log(share * min(column[2] for column in losses))]
-                start += [np.log(0.3) + a * float(parameters.log().mean()), a]
-                start += [np.log(0.3) + b * float(tokens.log().mean()), b]
-                found = _descend(torch.tensor(start, dtype=torch.float64), parameters.log(), tokens.log(), loss, floor)
-                if np.isfinite(found[0]) and (best is None or found[0] < best[0]):
-                    best = found
-    assert best is not None
-    error, values = best
-    e, log_a, a, log_b, b = values.tolist()
-    law = Law(float(np.exp(e)) if floor is None else floor, float(np.exp(log_a)), a, float(np.exp(log_b)), b)
-    return law, float(np.sqrt(error))
+    parameters, tokens, loss = (np.array(column) for column in zip(*losses, strict=True))
+    log_n, log_d = np.log(parameters), np.log(tokens)
 
-
-def _descend(
-    start: torch.Tensor, log_n: torch.Tensor, log_d: torch.Tensor, loss: torch.Tensor, floor: float | None
-) -> tuple[float, torch.Tensor]:
-    values = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [values], max_iter=2000, line_search_fn="strong_wolfe", tolerance_grad=1e-10, tolerance_change=1e-14
-    )
-
-    def error() -> torch.Tensor:
+    def differences(values: np.ndarray) -> np.ndarray:
         e, log_a, a, log_b, b = values
-        lowest = e.exp() if floor is None else torch.tensor(floor, dtype=torch.float64)
-        said = lowest + (log_a - a * log_n).exp() + (log_b - b * log_d).exp()
-        return (said.log() - loss.log()).square().mean()
+        lowest = np.exp(e) if floor is None else floor
+        return np.log(lowest + np.exp(log_a - a * log_n) + np.exp(log_b - b * log_d)) - np.log(loss)
 
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = error()
-        value.backward()
-        return value
-
-    optimizer.step(closure)
-    return float(error().detach()), values.detach()
+    starts = [
+        [np.log(share * loss.min()), np.log(0.3) + a * log_n.mean(), a, np.log(0.3) + b * log_d.mean(), b]
+        for a, b, share in product((0.2, 0.5), (0.2, 0.5), (0.3, 0.7))
+    ]
+    best = min((least_squares(differences, start, max_nfev=5000) for start in starts), key=lambda found: found.cost)
+    e, log_a, a, log_b, b = best.x.tolist()
+    law = Law(float(np.exp(e)) if floor is None else floor, float(np.exp(log_a)), a, float(np.exp(log_b)), b)
+    return law, float(np.sqrt(np.square(best.fun).mean()))
