@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from storylm.config.model import ModelConfig
+from storylm.generation import reading, sampling
+from storylm.generation.native import kernels
 from storylm.model.transformer import Transformer
 
 
@@ -16,6 +18,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["native", "torch"])
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What asks for it is tested with the C++ and with PyTorch."""
+    if request.param == "torch":
+        for module in (reading, sampling):
+            monkeypatch.setattr(module, "kernels", lambda device: None)
+    elif kernels() is None:
+        pytest.skip("no C++ compiler here")
+    return request.param
 
 
 class LetterTokenizer:

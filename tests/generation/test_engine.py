@@ -26,7 +26,7 @@ def plain(model, tokenizer: LetterTokenizer, prompt: str, new_tokens: int) -> li
     return told
 
 
-def test_greedy_is_the_likeliest_token_of_a_full_pass_every_time(model, letters):
+def test_greedy_is_the_likeliest_token_of_a_full_pass_every_time(model, letters, by):
     told = generate(model, letters, PROMPTS, temperature=0, max_new_tokens=30)
     for prompt, story in zip(PROMPTS, told, strict=True):
         expected = letters.decode(plain(model, letters, prompt, 30))
@@ -34,12 +34,12 @@ def test_greedy_is_the_likeliest_token_of_a_full_pass_every_time(model, letters)
     assert max(len(story) for story in told) > 12  # past every window
 
 
-def test_the_same_seed_tells_the_same_story_whatever_is_beside_it(model, letters):
+def test_the_same_seed_tells_the_same_story_whatever_is_beside_it(model, letters, by):
     check_same_seed_same_story(model, letters, {"top_p": 0.95})
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k": 40}, {"repetition_penalty": 1.3, "min_p": 0.01}])
-def test_so_it_does_with_every_setting(flat, letters, settings):
+def test_so_it_does_with_every_setting(flat, letters, settings, by):
     check_same_seed_same_story(flat, letters, settings)
 
 
@@ -115,6 +115,28 @@ def test_a_story_ends_before_a_stop_string(parrot, letters, stop, text):
     (story,) = tell(parrot, letters, "", Sampling(temperature=0), stop=stop)
     assert (story.text, story.ended) == (text, "end" if text.endswith("ghi") else "stop")
     assert "".join(stream(parrot, letters, "", temperature=0, stop=stop)) == text
+
+
+def test_a_story_that_is_over_makes_room_for_the_next(flat, letters):
+    heard: list[int] = []
+    stories = tell(
+        flat,
+        letters,
+        ["a"] * 40,
+        Sampling(temperature=1.0),
+        max_new_tokens=30,
+        batch_size=4,
+        on_text=lambda number, text: heard.append(number),
+    )
+    assert [story.ended for story in stories].count(None) == 0
+    begun = [heard.index(number) for number in range(40) if number in heard]
+    ended = [len(heard) - heard[::-1].index(number) for number in range(40) if number in heard]
+    # Never more than four between their first piece and their last; and it does not wait for four to be over.
+    alive = [
+        sum(begin <= moment < end for begin, end in zip(begun, ended, strict=True)) for moment in range(len(heard))
+    ]
+    assert max(alive) == 4
+    assert sum(count == 4 for count in alive) > 0.8 * len(heard)
 
 
 def test_a_stop_string_in_the_prompt_stops_nothing(parrot, letters):
@@ -213,6 +235,7 @@ def test_the_model_is_left_as_it_was(model, letters):
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
         ({"samples": 0}, "samples=0"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"precision": "int4"}, "precision='int4' .* fp32, bf16, int8"),
         ({"truncate": "right"}, "truncate='right'"),
         ({"stop": ["a", ""]}, "stop string is empty"),
         ({"temperature": -1}, "temperature=-1"),

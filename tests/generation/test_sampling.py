@@ -6,14 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storylm.config.errors import UsageError
-from storylm.generation.sampling import Sampling, choose, draw, keep_min_p, keep_top_p, penalise_repetition
+from storylm.generation.sampling import (
+    Sampling,
+    choose,
+    choose_alike,
+    draw,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalise_repetition,
+    times,
+)
 
 SCORES = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=40).map(lambda row: torch.tensor([row]))
 SHARE = st.floats(0.01, 1.0)
 
 
-def generators(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def keys(*seeds: int) -> list[tuple[int, int]]:
+    """First draws of stories with these seeds."""
+    return [(seed, 0) for seed in seeds]
 
 
 @given(SCORES, SHARE)
@@ -67,69 +78,104 @@ def test_filters_leave_the_scores_of_what_they_keep():
 
 def drawn(logits: torch.Tensor, sampling: Sampling, draws: int = 4000) -> torch.Tensor:
     """How often each token is drawn: shares [V]."""
-    tokens = choose(logits.expand(draws, -1), sampling, generators(*range(draws)))
+    tokens = choose(logits.expand(draws, -1), [sampling] * draws, range(draws), [0] * draws)
     return torch.bincount(tokens, minlength=logits.shape[-1]) / draws
 
 
-def test_tokens_come_as_often_as_they_should():
+def test_tokens_come_as_often_as_they_should(by):
     logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log() + 5
     error = 4 * (0.25 / 4000) ** 0.5  # four standard deviations at most
-    assert drawn(logits, Sampling(temperature=1)).tolist() == pytest.approx([0.1, 0.4, 0.2, 0.3], abs=error)
-    assert drawn(logits, Sampling(temperature=0.5)).tolist() == pytest.approx(
-        [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3], abs=error
-    )
-    assert drawn(logits, Sampling(temperature=1, top_k=2)).tolist() == pytest.approx([0, 4 / 7, 0, 3 / 7], abs=error)
-    assert drawn(logits, Sampling(temperature=1, top_k=3, top_p=0.7)).tolist() == pytest.approx(
-        [0, 4 / 7, 0, 3 / 7], abs=error
-    )
-    assert drawn(logits, Sampling(temperature=1, min_p=0.6)).tolist() == pytest.approx([0, 4 / 7, 0, 3 / 7], abs=error)
+    for sampling, shares in (
+        (Sampling(temperature=1), [0.1, 0.4, 0.2, 0.3]),
+        (Sampling(temperature=0.5), [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3]),
+        (Sampling(temperature=1, top_k=2), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1, top_p=0.6), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1, top_k=3, top_p=0.7), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1, min_p=0.6), [0, 4 / 7, 0, 3 / 7]),
+    ):
+        assert drawn(logits, sampling).tolist() == pytest.approx(shares, abs=error)
 
 
-def test_temperature_0_takes_the_likeliest_and_draws_nothing():
-    rows = generators(1, 2)
+def test_both_ways_draw_the_same(by):
+    """Of vocabularies that vectors divide and do not divide, narrow and wide."""
+    if by == "torch":
+        pytest.skip("compared by the other")
+    generator, settings = torch.Generator().manual_seed(0), dict.fromkeys(("top_k", "top_p", "min_p"))
+    seeds, counts = range(-16, 16), [count % 7 for count in range(32)]
+    for vocabulary in (1, 5, 16, 33, 1000, 4096, 20_000):
+        for spread in (0.0, 0.5, 3.0, 8.0):
+            logits = spread * torch.randn(32, vocabulary + 3, generator=generator)[:, :vocabulary]
+            for changed in ({}, {"temperature": 0}, {"top_k": 3}, {"top_k": 40}, {"top_p": 0.9}, {"min_p": 0.05},
+                            {"top_k": 20, "top_p": 0.8, "min_p": 0.01, "temperature": 1.3}):  # fmt: skip
+                if spread == 0 and changed:
+                    continue  # among equals, the k first or others
+                sampling = Sampling(**{**settings, **changed})
+                tokens = choose(logits, [sampling] * 32, seeds, counts)
+                again = choose_alike(logits, sampling, list(zip(seeds, counts, strict=True)))
+                assert tokens.tolist() == again.tolist(), (vocabulary, spread, changed)
+
+
+def test_rows_with_settings_of_their_own(by):
+    logits = torch.randn(5, 50, generator=torch.Generator().manual_seed(0))
+    settings = [Sampling(), Sampling(temperature=0), Sampling(top_k=2), Sampling(), Sampling(top_p=0.5)]
+    alone = [int(choose(logits[row : row + 1], [settings[row]], [9], [row])) for row in range(5)]
+    assert choose(logits, settings, [9] * 5, range(5)).tolist() == alone
+
+
+def test_temperature_0_takes_the_likeliest(by):
     logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]])
-    assert choose(logits, Sampling(temperature=0), rows).tolist() == [1, 0]
-    assert rows[0].get_state().equal(generators(1)[0].get_state())
+    assert choose(logits, [Sampling(temperature=0)] * 2, [1, 2], [0, 0]).tolist() == [1, 0]
 
 
-@given(SCORES, st.integers(0, 2**40))
+@given(SCORES, st.integers(0, 2**64 - 1))
 def test_top_1_is_greedy_up_to_ties(logits, seed):
-    token = choose(logits, Sampling(temperature=0.7, top_k=1), generators(seed))
+    token = choose(logits, [Sampling(temperature=0.7, top_k=1)], [seed], [3])
     assert logits[0, token] == logits.max()
 
 
-def test_top_k_keeps_k_tokens_even_among_equals():
+def test_top_k_keeps_k_tokens_even_among_equals(by):
     shares = drawn(torch.zeros(1, 6), Sampling(top_k=2), draws=200)
     assert int((shares > 0).sum()) == 2
     assert drawn(torch.zeros(1, 3), Sampling(top_k=50), draws=200).gt(0).all()
+    assert keep_top_k(torch.tensor([[1.0, 3.0, 2.0]]), 2).tolist() == [[-math.inf, 3, 2]]
 
 
-def test_a_row_draws_from_its_own_generator_alone():
-    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
-    together = draw(logits, generators(5, 6, 7))
-    alone = [int(draw(logits[row : row + 1], generators(5 + row))) for row in range(3)]
-    assert together.tolist() == alone
-    assert len(set(drawn_seeds(logits[:1]))) > 5
+def test_a_draw_depends_on_seed_and_count(by):
+    logits = torch.randn(1, 50, generator=torch.Generator().manual_seed(0))
+    by_seed = [int(choose(logits, [Sampling()], [seed], [0])) for seed in range(40)]
+    by_count = [int(choose(logits, [Sampling()], [0], [count])) for count in range(40)]
+    assert by_seed[0] == by_count[0]
+    assert len(set(by_seed)) > 5
+    assert len(set(by_count)) > 5
+    assert by_seed != by_count
 
 
-def drawn_seeds(logits: torch.Tensor) -> list[int]:
-    return [int(draw(logits, generators(seed))) for seed in range(40)]
+def test_times_are_exponential_and_independent():
+    """Of neighbours in seed, count and token; four standard deviations at most."""
+    every = torch.stack([times([(seed, count) for count in range(40)], torch.zeros(1, 500)) for seed in range(40)])
+    n = every.numel()
+    for share in (0.001, 0.05, 0.5, 0.95, 0.999):
+        below = (every < -math.log(1 - share)).float().mean()
+        assert float(below) == pytest.approx(share, abs=4 * (share * (1 - share) / n) ** 0.5)
+    small = (every < 0.2).double() - float((every < 0.2).double().mean())
+    for dimension in range(3):
+        beside = (small * small.roll(1, dimension)).mean() / small.square().mean()
+        assert abs(float(beside)) < 4 / n**0.5
+    assert float(every.min()) > 5.9e-8  # as choose.cpp takes for granted
 
 
 def test_rounding_hardly_ever_changes_a_draw():
     noise = torch.Generator().manual_seed(0)
     logits = torch.randn(2000, 4096, generator=noise) * 3
     rounded = logits + 1e-5 * torch.randn(2000, 4096, generator=noise)
-    changed = draw(logits, generators(*range(2000))) != draw(rounded, generators(*range(2000)))
-    assert int(changed.sum()) <= 1
+    same_times = times(keys(*range(2000)), logits)
+    assert int((draw(logits, same_times) != draw(rounded, same_times)).sum()) <= 1
 
 
 def test_the_penalty_lowers_what_was_seen_whatever_its_sign():
     logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
     seen = torch.tensor([[True, True, False, False]])
     assert penalise_repetition(logits, seen, 4.0).tolist() == [[0.5, -8.0, 2.0, -2.0]]
-    greedy = Sampling(temperature=0, repetition_penalty=4.0)
-    assert choose(logits, greedy, generators(0), seen).tolist() == [2]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """`storylm demo`: from nothing to a story, offline."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SETTINGS = (
     "name=demo",
@@ -23,7 +27,6 @@ def demo(
 ) -> None:
     """Train a small model on the built-in stories for two minutes and let it tell one. Needs no network."""
     from rich.console import Console
-    from rich.panel import Panel
 
     import storylm
     from storylm.config.files import expanded
@@ -37,15 +40,13 @@ def demo(
     config = resolve("story-1m", None, [*SETTINGS, f"train.minutes={minutes}", f"train.seed={seed}"]).config
     out = expanded(out)
     check_run_folder(out, config, fresh=True)
+    _tell(console, "grammar-1m", seed, "a story by grammar-1m, a model that comes with storylm; now one of your own")
     prepared = prepare_cached(config, quiet=True)  # training asks again, and tells
     some = prepared.validation_stories()[: config.train.eval_stories]
     before = storylm.evaluate(new_model(config), prepared.tokenizer, some).bits_per_byte
     result = train_run(config, out, fresh=True)
     if result.validation is not None:
-        model, tokenizer = storylm.load(result.model)
-        assert tokenizer is not None  # a run saves its tokenizer
-        story = storylm.generate(model, tokenizer, "", max_new_tokens=500, seed=seed)[0]
-        console.print(Panel(story.strip(), title="a story it tells", width=100))
+        _tell(console, result.model, seed, "a story it tells")
         console.print(
             f"Bits per byte on stories it has not seen: {before:.3f} before, "
             f"[bold]{result.validation.bits_per_byte:.3f}[/] after {minutes:g} minutes.\n"
@@ -55,3 +56,15 @@ def demo(
             soft_wrap=True,
         )
     raise typer.Exit(result.exit_code)
+
+
+def _tell(console: "Console", model: str | Path, seed: int, title: str) -> None:
+    """A story by the model, in a frame."""
+    from rich.panel import Panel
+
+    import storylm
+
+    network, tokenizer = storylm.load(model)
+    assert tokenizer is not None  # a run saves its tokenizer
+    story = storylm.generate(network, tokenizer, "", max_new_tokens=500, seed=seed)[0]
+    console.print(Panel(story.strip(), title=title, width=100))

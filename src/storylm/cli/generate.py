@@ -29,6 +29,7 @@ def generate(
     batch_size: int = typer.Option(32, help="Stories told at once; it changes the time, not the stories."),
     tokenizer: options.OtherTokenizer = None,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     output: Path = typer.Option(None, help="Write the stories to this .json, .jsonl or .txt file too."),
     _max: Annotated[
         int | None, also("max_new_tokens", "--max_tokens", "--max-tokens", "--max_new_tokens", "--max_length")
@@ -63,6 +64,7 @@ def generate(
         samples=samples,
         stop=stop or (),
         batch_size=1 if stream else batch_size,
+        precision=precision,
         truncate=truncate,  # type: ignore[arg-type]  # checked there
         on_text=printer.add if stream else None,
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from storylm.model.transformer import Transformer
     from storylm.text.tokenizer import Tokenizer
 
-MODEL_HELP = "A model folder, a run folder or a Hub id."
+MODEL_HELP = "A model folder, a run folder, a Hub id or grammar-1m, which comes with storylm."
 
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="How the story begins; may be repeated.")]
 PromptsFile = Annotated[str | None, typer.Option(metavar="FILE", help="Prompts, one a line; - is standard input.")]
@@ -30,6 +30,7 @@ Truncate = Annotated[
 OtherTokenizer = Annotated[
     str | None, typer.Option("--tokenizer", help="Instead of the model's own: gpt2, mistral, bytes, a file, a Hub id.")
 ]
+Precision = Annotated[str, typer.Option(help="Of the matrices when telling: fp32, bf16 or int8 (fastest).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 SplitName = Annotated[
     str | None, typer.Option("--split", help="train, validation or all (default: validation where there is one).")

@@ -1,44 +1,45 @@
-"""The keys and values of what was read and told so far, so that a new token costs one token's work."""
+"""The keys and values of what was read so far, so that a new token costs one token's work."""
 
-# B batch, T new tokens, S slots in use, G key/value heads, K head width
+# B rows of a pass, T new tokens, N slots, S places in use, G key/value heads, K head width
 
 import torch
 from torch import Tensor
 
 
 class SlotCache:
-    """One slot per position and row: a token at position p is kept in slot p.
+    """A slot for each story, and in it a place for each position: a token at position p is kept at place p.
 
-    So `visible` alone, the rule that a query sees no later positions, also hides the slots that are not
-    written yet, and those that hold the padding behind a shorter prompt until the row's own tokens come to
-    stand there. `capacity` is the longest row to come, in tokens. See `model.attention.KeyValueCache`.
+    So `visible` alone, the rule that a query sees no later positions, also hides what is not written yet, what a story
+    before left in the slot, and the padding behind a shorter prompt until the row's own tokens come to stand there.
+    `capacity` is the longest story to come, in tokens. See `model.attention.KeyValueCache`.
     """
 
-    def __init__(self, capacity: int):
-        self.capacity = capacity
+    def __init__(self, slots: int, capacity: int):
+        self.slots, self.capacity = slots, capacity
         self._used = 0
+        self._slots_B = torch.arange(slots)
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
+    def use(self, slots_B: Tensor) -> "SlotCache":
+        """The rows of the next pass stand in these slots, [B]."""
+        self._slots_B = slots_B
+        return self
+
     def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep new keys and values at their positions; return those of slots 0 .. S-1, [B, G, S, K]."""
+        """Keep new keys and values at their positions; return those of places 0 .. S-1 of these rows, [B, G, S, K]."""
         if layer not in self._layers:
             self._layers[layer] = self._empty_like(k_BGTK), self._empty_like(v_BGTK)
-        keys_BGCK, values_BGCK = self._layers[layer]
-        rows_B1 = torch.arange(len(k_BGTK), device=k_BGTK.device)[:, None]
-        keys_BGCK[rows_B1, :, positions_BT] = k_BGTK.transpose(1, 2)
-        values_BGCK[rows_B1, :, positions_BT] = v_BGTK.transpose(1, 2)
-        return keys_BGCK[:, :, : self._used], values_BGCK[:, :, : self._used]
+        keys_NGCK, values_NGCK = self._layers[layer]
+        keys_NGCK[self._slots_B[:, None], :, positions_BT] = k_BGTK.transpose(1, 2)
+        values_NGCK[self._slots_B[:, None], :, positions_BT] = v_BGTK.transpose(1, 2)
+        return keys_NGCK[:, :, : self._used][self._slots_B], values_NGCK[:, :, : self._used][self._slots_B]
 
     def key_positions(self, positions_BT: Tensor) -> Tensor:
-        """The positions [1, S] of those slots, up to the last of the queries. Asked once, before the layers."""
+        """The positions [1, S] of those places, up to the last of the queries. Asked once, before the layers."""
         self._used = int(positions_BT.max()) + 1
         return torch.arange(self._used, device=positions_BT.device)[None]
 
-    def keep(self, rows: Tensor) -> None:
-        """Forget all rows of the batch but these, [B'] of indices in the batch as it is now."""
-        self._layers = {layer: (k[rows], v[rows]) for layer, (k, v) in self._layers.items()}
-
     def _empty_like(self, x_BGTK: Tensor) -> Tensor:
-        batch, heads, _, width = x_BGTK.shape
-        # Zeros: hidden slots get weight 0, and 0 times whatever lay in that memory could be NaN.
-        return x_BGTK.new_zeros(batch, heads, self.capacity, width)
+        _, heads, _, width = x_BGTK.shape
+        # Zeros: hidden places get weight 0, and 0 times whatever lay in that memory could be NaN.
+        return x_BGTK.new_zeros(self.slots, heads, self.capacity, width)

@@ -1,89 +1,98 @@
-"""Rows of tokens that grow together, one token each at a time."""
+"""Stories that grow together, one token each at a time; where one is over, the next takes its place."""
 
-# B rows in the batch, T tokens, V vocabulary
+# B stories that grow, V vocabulary
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from storylm.generation.cache import SlotCache
-from storylm.generation.sampling import Sampling, choose
-from storylm.model.transformer import Transformer
+from storylm.config.errors import UsageError
+from storylm.generation.reading import Part, Reader
+from storylm.generation.sampling import Sampling, choose, penalise_repetition
+
+
+@dataclass(eq=False)
+class Draft:
+    """The tokens of a story: its prompt, and what was drawn for it since."""
+
+    prompt_ids: list[int]
+    seed: int
+    sampling: Sampling
+    drawn: list[int] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        return self.prompt_ids + self.drawn
 
 
 class Decoder:
-    """Reads all prompts in one pass, then draws and reads one token a row at a time.
+    """Continuous batching (Orca, Yu et al. 2022): a step draws a token for every story that has a slot.
 
-    A row is known by its number among the prompts and draws from a generator of its own, made from its own
-    seed, so what it tells does not depend on the rows beside it. `vocabulary` is how many token ids there
-    are to draw from: a model may have more rows of embeddings, for the sake of a round number.
+    What is drawn for a story depends on nothing but its prompt, seed and settings. `vocabulary` is how many token ids
+    there are to draw from: a model may have more rows of embeddings, for the sake of a round number.
 
-    >>> decoder = Decoder(model, [[1, 5, 7], [1]], seeds=[0, 1], ...)    # doctest: +SKIP
-    >>> decoder.draw()                                                  # doctest: +SKIP
-    [(0, 31), (1, 4)]
-    >>> decoder.advance([1])    # row 0 is done                         # doctest: +SKIP
+    >>> decoder = Decoder(build_reader(model, slots=2, capacity=64), vocabulary=64)      # doctest: +SKIP
+    >>> decoder.add(Draft([1, 5, 7], seed=0, sampling=Sampling()))                       # doctest: +SKIP
+    >>> for draft, token in decoder.step(): ...                                          # doctest: +SKIP
     """
 
-    @torch.inference_mode()
-    def __init__(
-        self,
-        model: Transformer,
-        prompts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        sampling: Sampling,
-        vocabulary: int,
-        max_new_tokens: int,
-    ):
-        self.model, self.sampling, self.vocabulary = model, sampling, vocabulary
-        self.rows = list(range(len(prompts)))
-        self._generators = [torch.Generator(model.device).manual_seed(seed) for seed in seeds]
-        lengths = [len(prompt) for prompt in prompts]
-        self._cache = SlotCache(min(model.config.context, max(lengths) + max_new_tokens))
-        self._lengths_B = torch.tensor(lengths, device=model.device)
-        padded = [[*prompt, *[0] * (max(lengths) - len(prompt))] for prompt in prompts]
-        tokens_BT = torch.tensor(padded, device=model.device)
-        positions_BT = torch.arange(max(lengths), device=model.device).expand_as(tokens_BT)
-        self._seen_BV = self._seen_in(tokens_BT, positions_BT < self._lengths_B[:, None])
-        self._drawn_B = tokens_BT[:, 0]
-        self._logits_BV = self._read(tokens_BT, positions_BT, last_B=self._lengths_B - 1)
+    def __init__(self, reader: Reader, vocabulary: int):
+        self._reader, self._vocabulary = reader, vocabulary
+        self._waiting: deque[Draft] = deque()
+        self._slots: dict[Draft, int] = {}
+        self._free = list(range(reader.slots))[::-1]
 
-    @torch.inference_mode()
-    def draw(self) -> list[tuple[int, int]]:
-        """The next token of each row that goes on: (row, token id)."""
-        self._drawn_B = choose(self._logits_BV, self.sampling, self._generators, self._seen_BV)
-        return list(zip(self.rows, self._drawn_B.tolist(), strict=True))
+    def __len__(self) -> int:
+        """Stories that are not over."""
+        return len(self._waiting) + len(self._slots)
 
-    @torch.inference_mode()
-    def advance(self, rows: Sequence[int]) -> None:
-        """Read what was drawn in these rows, in their order so far; the others are done and forgotten."""
-        if len(rows) < len(self.rows):
-            self._keep([self.rows.index(row) for row in rows])
-        if not self.rows:
-            return
-        if self._seen_BV is not None:
-            self._seen_BV.scatter_(1, self._drawn_B[:, None], True)
-        positions_B1 = self._lengths_B[:, None]
-        self._logits_BV = self._read(self._drawn_B[:, None], positions_B1, last_B=torch.zeros_like(self._lengths_B))
-        self._lengths_B = self._lengths_B + 1
+    def add(self, draft: Draft) -> None:
+        """Begin a story as soon as there is a slot.
 
-    def _read(self, tokens_BT: Tensor, positions_BT: Tensor, last_B: Tensor) -> Tensor:
-        """Scores [B, V] for what comes after the token at index `last_B` of each row."""
-        hidden_BTD = self.model.hidden(tokens_BT, positions_BT, cache=self._cache)
-        hidden_BD = hidden_BTD[torch.arange(len(last_B), device=last_B.device), last_B]
-        return F.linear(hidden_BD, self.model.head_weight[: self.vocabulary])
+        Raises:
+            UsageError: a prompt of no tokens, too many, or others than the vocabulary's.
+        """
+        count, capacity = len(draft.prompt_ids), self._reader.capacity
+        if not 1 <= count <= capacity:
+            raise UsageError(f"a prompt of {count} tokens is not allowed: there is room for 1 to {capacity}")
+        if not 0 <= min(draft.prompt_ids) <= max(draft.prompt_ids) < self._vocabulary:
+            raise UsageError(f"a prompt has a token that is not from 0 to {self._vocabulary - 1}")
+        self._waiting.append(draft)
 
-    def _seen_in(self, tokens_BT: Tensor, real_BT: Tensor) -> Tensor | None:
-        if self.sampling.repetition_penalty == 1:
-            return None
-        counts_BV = torch.zeros(len(tokens_BT), self.vocabulary, dtype=torch.int64, device=tokens_BT.device)
-        return counts_BV.scatter_add_(1, tokens_BT, real_BT.long()) > 0
+    def end(self, drafts: Iterable[Draft]) -> None:
+        """These are over: nothing more is drawn for them."""
+        for draft in drafts:
+            if draft in self._slots:
+                self._free.append(self._slots.pop(draft))
+            else:
+                self._waiting.remove(draft)
 
-    def _keep(self, indices: list[int]) -> None:
-        self.rows = [self.rows[index] for index in indices]
-        self._generators = [self._generators[index] for index in indices]
-        indices_B = torch.tensor(indices, dtype=torch.long, device=self._lengths_B.device)
-        self._cache.keep(indices_B)
-        self._lengths_B, self._drawn_B = self._lengths_B[indices_B], self._drawn_B[indices_B]
-        self._seen_BV = None if self._seen_BV is None else self._seen_BV[indices_B]
+    def step(self) -> list[tuple[Draft, int]]:
+        """The next token of each story that has a slot."""
+        parts = [Part(slot, len(draft.ids) - 1, draft.drawn[-1:]) for draft, slot in self._slots.items()]
+        while self._waiting and self._free:
+            draft = self._waiting.popleft()
+            self._slots[draft] = self._free.pop()
+            parts.append(Part(self._slots[draft], 0, draft.ids))
+        drafts = list(self._slots)
+        if not drafts:
+            return []
+        logits_BV = self._reader.read(parts)[:, : self._vocabulary]
+        for row, draft in enumerate(drafts):
+            if draft.sampling.repetition_penalty != 1:
+                logits_BV[row] = penalise_repetition(logits_BV[row], *_seen(draft, logits_BV[row]))
+        counts = [len(draft.drawn) for draft in drafts]
+        tokens = choose(logits_BV, [d.sampling for d in drafts], [d.seed for d in drafts], counts).tolist()
+        for draft, token in zip(drafts, tokens, strict=True):
+            draft.drawn.append(token)
+        return list(zip(drafts, tokens, strict=True))
+
+
+def _seen(draft: Draft, logits_V: Tensor) -> tuple[Tensor, float]:
+    """Which tokens came before, and the penalty for them."""
+    seen_V = torch.zeros_like(logits_V, dtype=torch.bool)
+    seen_V[draft.ids] = True
+    return seen_V, draft.sampling.repetition_penalty

@@ -30,6 +30,7 @@ def generate(
     samples: int = 1,
     stop: str | Sequence[str] = (),
     batch_size: int = 32,
+    precision: str = "fp32",
     truncate: Truncate = None,
     on_text: Callable[[int, str], None] | None = None,
 ) -> list[str]:
@@ -37,8 +38,8 @@ def generate(
 
     Stories come in the order of the prompts, samples of one prompt side by side. Sample j of any prompt is
     drawn with seed `seed + j` and from nothing else, so a prompt and a seed make the same story alone, in
-    any batch, or streamed, on one kind of device. (To rounding: a batch may add up in another order, which
-    now and then tips the balance between two tokens that are equally good to six digits.)
+    any batch, or streamed, on any number of threads. (On a GPU, or without a C++ compiler, to rounding: a batch may add
+    up in another order, which now and then tips the balance between two tokens that are equally good to six digits.)
 
     A story ends at the end-of-story token, at a `stop` string (not part of the story), after
     `max_new_tokens`, or where the model's context is full. An empty prompt starts a story.
@@ -46,7 +47,8 @@ def generate(
     Args:
         temperature: 0 tells the likeliest token always, 1 draws as the model predicts.
         top_k, top_p, min_p, repetition_penalty: see `generation.sampling`; None (1 for the penalty) is off.
-        batch_size: stories told at once.
+        batch_size: stories told at once; where one is over the next begins.
+        precision: of the matrices, "fp32", "bf16" or "int8"; see `generation.reading`.
         truncate: "left" drops the beginning of a prompt that does not fit the context; None refuses it.
         on_text: called with (number of the story, new text) as text comes, after the prompt.
 
@@ -67,6 +69,7 @@ def generate(
         samples=samples,
         stop=stop,
         batch_size=batch_size,
+        precision=precision,
         truncate=truncate,
         on_text=on_text,
     )
@@ -84,6 +87,7 @@ def tell(
     samples: int = 1,
     stop: str | Sequence[str] = (),
     batch_size: int = 32,
+    precision: str = "fp32",
     truncate: Truncate = None,
     on_text: Callable[[int, str], None] | None = None,
 ) -> list[Story]:
@@ -96,11 +100,9 @@ def tell(
         raise UsageError(f"samples={samples} and batch_size={batch_size}: both are 1 or more")
     stories = _stories(model, tokenizer, prompts, max_new_tokens, seed, samples, truncate)
     stops = _stop_strings(stop)
-    for first in range(0, len(stories), batch_size):
-        batch = stories[first : first + batch_size]
-        for row, text in tell_together(model, tokenizer, batch, sampling, max_new_tokens, stops):
-            if on_text is not None:
-                on_text(first + row, text)
+    for row, text in tell_together(model, tokenizer, stories, sampling, max_new_tokens, stops, batch_size, precision):
+        if on_text is not None:
+            on_text(row, text)
     return stories
 
 
@@ -117,6 +119,7 @@ def stream(
     repetition_penalty: float = 1.0,
     seed: int = 0,
     stop: str | Sequence[str] = (),
+    precision: str = "fp32",
     truncate: Truncate = None,
 ) -> Iterator[str]:
     """One story, piece by piece, the prompt first: the pieces joined are what `generate` returns.
@@ -126,7 +129,10 @@ def stream(
     """
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     stories = _stories(model, tokenizer, prompt, max_new_tokens, seed, 1, truncate)
-    pieces = tell_together(model, tokenizer, stories, sampling, max_new_tokens, _stop_strings(stop))
+    stops = _stop_strings(stop)
+    pieces = tell_together(
+        model, tokenizer, stories, sampling, max_new_tokens, stops, batch_size=1, precision=precision
+    )
 
     def prompt_first() -> Iterator[str]:  # a function within, so that errors come before the first piece is asked for
         yield prompt

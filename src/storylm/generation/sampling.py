@@ -4,7 +4,7 @@ Every function is pure and works on a batch of rows of scores (logits, up to a c
 that a filter rules out gets the score -inf. `Sampling` holds the settings and `choose` applies them all.
 """
 
-# B batch, V vocabulary, K tokens still in question
+# B batch, V vocabulary, K tokens looked at
 
 import math
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from storylm.config.errors import UsageError
+from storylm.generation.native import kernels
+from storylm.generation.native.choose import choose as native_choose
 
 RULED_OUT = float("-inf")
 _LIKELIEST = 256  # a trained model's top-p set is nearly always among so many: no sort of 50,000 scores for it
@@ -58,31 +60,36 @@ def _require(holds: bool, value: str, allowed: str) -> None:
         raise UsageError(f"{value} is not allowed: it is {allowed}")
 
 
-def choose(
-    logits_BV: Tensor,
-    sampling: Sampling,
-    generators: Sequence[torch.Generator],
-    seen_BV: Tensor | None = None,
-) -> Tensor:
-    """The next token of each row, [B]. Row b draws from `generators[b]` alone, the same amount every time.
+def choose(logits_BV: Tensor, samplings: Sequence[Sampling], seeds: Sequence[int], counts: Sequence[int]) -> Tensor:
+    """The next token of each row, [B]: each by its own settings, without the repetition penalty.
 
-    `seen_BV` marks the tokens of the row so far, for the repetition penalty.
+    A row's draw depends on its scores, the `seed` of its story and the `count` of tokens drawn for it before, and on
+    nothing else. On a CPU by `native.choose`, which is the same in C++.
     """
+    if kernels(logits_BV.device) is not None and logits_BV.dtype == torch.float32:
+        return native_choose(logits_BV, samplings, seeds, counts)
+    tokens_B = torch.empty(len(logits_BV), dtype=torch.int64, device=logits_BV.device)
+    for sampling in set(samplings):
+        rows = [row for row, own in enumerate(samplings) if own == sampling]
+        every = slice(None) if len(rows) == len(samplings) else rows
+        keys = [(seeds[row], counts[row]) for row in rows]
+        tokens_B[every] = choose_alike(logits_BV[every], sampling, keys)
+    return tokens_B
+
+
+def choose_alike(logits_BV: Tensor, sampling: Sampling, keys: Sequence[tuple[int, int]]) -> Tensor:
+    """The next token of rows with the same settings, [B]; `keys` are their seeds and counts."""
     logits_BV = logits_BV.float()
-    if seen_BV is not None:
-        logits_BV = penalise_repetition(logits_BV, seen_BV, sampling.repetition_penalty)
     if sampling.greedy:
         return logits_BV.argmax(-1)
-    logits_BK, ids_BK = logits_BV / sampling.temperature, None
-    if sampling.top_k is not None and sampling.top_k < logits_BV.shape[-1]:
-        # Top-k (Fan et al. 2018). Only these are at hand from here on: nothing sorts the whole vocabulary.
-        logits_BK, ids_BK = logits_BK.topk(sampling.top_k)
+    logits_BV = logits_BV / sampling.temperature
+    if sampling.top_k is not None:
+        logits_BV = keep_top_k(logits_BV, sampling.top_k)
     if sampling.top_p is not None:
-        logits_BK = keep_top_p(logits_BK, sampling.top_p)
+        logits_BV = keep_top_p(logits_BV, sampling.top_p)
     if sampling.min_p is not None:
-        logits_BK = keep_min_p(logits_BK, sampling.min_p)
-    drawn_B1 = draw(logits_BK, generators)[:, None]
-    return (drawn_B1 if ids_BK is None else ids_BK.gather(-1, drawn_B1)).squeeze(-1)
+        logits_BV = keep_min_p(logits_BV, sampling.min_p)
+    return draw(logits_BV, times(keys, logits_BV))
 
 
 def penalise_repetition(logits_BV: Tensor, seen_BV: Tensor, penalty: float) -> Tensor:
@@ -93,6 +100,14 @@ def penalise_repetition(logits_BV: Tensor, seen_BV: Tensor, penalty: float) -> T
     """
     penalised_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
     return torch.where(seen_BV, penalised_BV, logits_BV)
+
+
+def keep_top_k(logits_BV: Tensor, k: int) -> Tensor:
+    """Rule out all but the `k` likeliest tokens (Fan et al. 2018)."""
+    if k >= logits_BV.shape[-1]:
+        return logits_BV
+    kept_BK, ids_BK = logits_BV.topk(k)
+    return torch.full_like(logits_BV, RULED_OUT).scatter_(-1, ids_BK, kept_BK)
 
 
 def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
@@ -128,17 +143,43 @@ def keep_min_p(logits_BV: Tensor, p: float) -> Tensor:
     return logits_BV.masked_fill(logits_BV < likeliest_B1 + math.log(p), RULED_OUT)
 
 
-def draw(logits_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+def draw(logits_BV: Tensor, times_BV: Tensor) -> Tensor:
     """One token a row with probability softmax(logits), [B].
 
     Every token runs for an exponential time at the rate of its probability, and the first wins (the
     Gumbel-max trick). Against one uniform number and the inverse of the cumulative probability it costs a
-    random number per token, and buys that the rounding of scores hardly ever changes a story: a row scored
-    in a batch differs in the last bits from the same row scored alone, and tens of thousands of cumulative
-    sums have many edges for a number to fall on the other side of.
+    random number per token, and buys that the rounding of scores hardly ever changes a story: tens of thousands of
+    cumulative sums have many edges for a number to fall on the other side of.
     """
-    uniform_BV = torch.empty_like(logits_BV)
-    for row, generator in enumerate(generators):
-        uniform_BV[row].uniform_(generator=generator)
-    # The logarithm of a uniform number is minus such a time; `exponential_` gives the same five times slower.
-    return (logits_BV.softmax(-1) / uniform_BV.log_()).argmin(-1)
+    return (times_BV / logits_BV.softmax(-1)).argmin(-1)
+
+
+def times(keys: Sequence[tuple[int, int]], like_BV: Tensor) -> Tensor:
+    """Times for `draw`, exponential at rate 1, [B, V] like `like_BV`: a hash of a row's (seed, count) and the token.
+
+    So a draw needs no state, and is the same on every device. SplitMix64 (Steele et al. 2014) of seed and count, and
+    from its halves and the token two rounds of 32-bit finalisers as C. Wellons searched them (hash-prospector).
+    """
+    halves = [divmod(_splitmix(*key), 2**32) for key in keys]
+    high_B1, low_B1 = torch.tensor(halves, device=like_BV.device).T[:, :, None]
+    x_BV = torch.arange(like_BV.shape[-1], device=like_BV.device)[None] * 0x9E3779B9 + low_B1 & _ALL
+    x_BV = _mixed(x_BV, 16, 0x7FEB352D, 15, 0x846CA68B, 16) ^ high_B1
+    x_BV = _mixed(x_BV, 16, 0x21F0AAAD, 15, 0x735A2D97, 15)
+    return -(((x_BV >> 9).float() + 0.5) * 2**-23).log()
+
+
+_ALL = 0xFFFFFFFF
+
+
+def _mixed(x: Tensor, *steps: int) -> Tensor:
+    """Shifts and factors in turn, on 32 bits."""
+    for shift, factor in zip(steps[::2], (*steps[1::2], 1), strict=True):
+        x = (x ^ (x >> shift)) * factor & _ALL
+    return x
+
+
+def _splitmix(seed: int, count: int) -> int:
+    x = (seed + (count + 1) * 0x9E3779B97F4A7C15) % 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)

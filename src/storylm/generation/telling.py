@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from storylm.config.errors import UsageError
-from storylm.generation.decoder import Decoder
+from storylm.generation.decoder import Decoder, Draft
+from storylm.generation.reading import build_reader
 from storylm.generation.sampling import Sampling
 from storylm.generation.text import TextStream
 from storylm.model.transformer import Transformer
@@ -44,20 +45,28 @@ def tell_together(
     sampling: Sampling,
     max_new_tokens: int,
     stop: Sequence[str],
+    batch_size: int,
+    precision: str = "fp32",
 ) -> Iterator[tuple[int, str]]:
-    """(index of the story, its new text) as it comes, until all are over. The stories grow as they are told."""
-    ends = {tokenizer.start_id, tokenizer.end_id}
+    """(index of the story, its new text) as it comes, until all are over; so many at once. The stories grow."""
+    if not stories:
+        return
+    ends, context = {tokenizer.start_id, tokenizer.end_id}, model.config.context
+    capacity = min(context, max(len(story.prompt_ids) for story in stories) + max_new_tokens)
+    reader = build_reader(model, min(batch_size, len(stories)), capacity, precision)
+    decoder, rows = Decoder(reader, tokenizer.vocab_size), {}
     texts = [TextStream(tokenizer, story.prompt_ids, stop) for story in stories]
-    # The token drawn when the context is full is still told: it need not be read again.
-    room = [model.config.context - len(story.prompt_ids) + 1 for story in stories]
+    for row, story in enumerate(stories):
+        draft = Draft(story.prompt_ids, story.seed, sampling)
+        rows[draft] = row
+        decoder.add(draft)
     training = model.training
     model.eval()
     try:
-        prompts, seeds = [story.prompt_ids for story in stories], [story.seed for story in stories]
-        decoder = Decoder(model, prompts, seeds, sampling, tokenizer.vocab_size, max_new_tokens)
-        while decoder.rows:
-            going_on = []
-            for row, token in decoder.draw():
+        while decoder:
+            over = []
+            for draft, token in decoder.step():
+                row = rows[draft]
                 story, text = stories[row], ""
                 story.tokens += 1
                 if token in ends:
@@ -66,18 +75,19 @@ def tell_together(
                     text = texts[row].add(token)
                     if story.tokens == max_new_tokens:
                         story.ended = "length"
-                    elif story.tokens == room[row]:
+                    # The token drawn when the context is full is still told: it need not be read again.
+                    elif len(story.prompt_ids) + story.tokens > context:
                         story.ended = "context"
                 if story.ended:
                     text += texts[row].finish()
                 if texts[row].stopped:
                     story.ended = "stop"
-                if story.ended is None:
-                    going_on.append(row)
+                if story.ended:
+                    over.append(draft)
                 story.told += text
                 if text:
                     yield row, text
-            decoder.advance(going_on)
+            decoder.end(over)
     finally:
         model.train(training)
 

@@ -21,6 +21,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer.model",
 )
+BUILT_IN = Path(__file__).parents[1] / "models"  # a folder for each model that comes with the package
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _FROM_HUB = ["config.json", "generation_config.json", _SINGLE, _INDEX, "model-*.safetensors", *TOKENIZER_FILES]
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -31,7 +32,8 @@ _NO_PICKLE = (
 
 
 def find_model_folder(source: str | Path) -> Path:
-    """The folder with config.json that `source` means: itself, a run's best or last checkpoint, or one from the Hub.
+    """The folder with config.json that `source` means: itself, a run's best or last checkpoint, one from the Hub, or
+    that of a model that comes with the package, as `grammar-1m` does.
 
     Raises:
         CheckpointError: there is none.
@@ -44,10 +46,16 @@ def find_model_folder(source: str | Path) -> Path:
             if (path / inner / "config.json").is_file():
                 return path / inner
         raise CheckpointError(f"{path} is not a model folder: it has no config.json and no checkpoints")
+    built_in = {folder.name: folder for folder in BUILT_IN.iterdir() if folder.is_dir()}
+    if str(source) in built_in:
+        return built_in[str(source)]
     match = _HUB_ID.fullmatch(str(source))
     # In a folder that exists, the name is a path mistyped rather than an id: no need to ask the network.
     if match is None or path.parent.exists():
-        raise CheckpointError(f"there is no model folder {path}: check the path, or give a Hub id such as OWNER/NAME")
+        raise CheckpointError(
+            f"there is no model folder {path}: check the path, or give a Hub id such as OWNER/NAME; "
+            f"{' and '.join(sorted(built_in))} comes with storylm"
+        )
     return _download(match["repo"], match["revision"])
 
 

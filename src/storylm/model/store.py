@@ -30,8 +30,9 @@ def load(source: str | Path) -> tuple[Transformer, Tokenizer | None]:
     """The model in a folder, with its tokenizer where the folder has one; ready to use (`eval()`), fp32, CPU.
 
     `source` is a model folder, ours or one that transformers' `save_pretrained` wrote; a checkpoint; a run
-    folder (its best checkpoint, else the last); or the id of a model on the Hugging Face Hub, as in
-    "openai-community/gpt2" or, at a revision, "openai-community/gpt2@main".
+    folder (its best checkpoint, else the last); the id of a model on the Hugging Face Hub, as in
+    "openai-community/gpt2" or, at a revision, "openai-community/gpt2@main"; or "grammar-1m", which comes with the
+    package.
 
     >>> model, tokenizer = load("runs/story-5m")                                    # doctest: +SKIP
 

@@ -12,10 +12,6 @@ namespace {
 constexpr float SCALE = 2 * 0.797884561f, CUBE = 0.044715f;
 constexpr int64_t PART = 1 << 13;  // numbers that one thread takes at a time
 
-inline Floats sigmoid(Floats z) {
-    const Floats e = exp_nonpositive(z < 0.0f ? z : -z);
-    return (z < 0.0f ? e : all(1.0f)) / (1.0f + e);
-}
 struct Gelu {
     static Floats value(Floats x, Floats) { return x * sigmoid(SCALE * (x + CUBE * x * x * x)); }
 };

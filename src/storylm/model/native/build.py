@@ -19,6 +19,7 @@ from storylm.config.files import atomic_file, cache_folder
 # OpenMP's functions are found in the library that torch has loaded, so that both share one pool of threads.
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 TARGETS = ("-march=native", "-mcpu=native")  # the second: Apple's and other compilers for ARM
+HERE = Path(__file__).parent
 SECONDS = 600  # a compiler that takes longer is not coming back; it is some seconds where nothing else runs
 
 
@@ -29,15 +30,17 @@ def compiler() -> list[str] | None:
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The functions of the .cpp files in this folder; None where they cannot be had, or `STORYLM_NATIVE` is 0."""
+def library(folder: Path = HERE) -> ctypes.CDLL | None:
+    """The functions of a folder's .cpp files, which may include this one's headers.
+
+    None where they cannot be had, or `STORYLM_NATIVE` is 0.
+    """
     program = compiler()
     if os.environ.get("STORYLM_NATIVE") == "0" or os.name == "nt" or program is None:
         return None
-    folder = Path(__file__).parent
     for target in TARGETS:
-        command = [*program, *FLAGS, target, *map(str, sorted(folder.glob("*.cpp")))]
-        built = cache_folder() / "native" / f"kernels-{_fingerprint(program, target, folder)}.so"
+        command = [*program, *FLAGS, target, f"-I{HERE}", *map(str, sorted(folder.glob("*.cpp")))]
+        built = cache_folder() / "native" / f"{folder.parent.name}-{_fingerprint(program, target, folder)}.so"
         try:
             if not built.exists():
                 with atomic_file(built) as temporary:
@@ -51,7 +54,7 @@ def library() -> ctypes.CDLL | None:
 
 def _fingerprint(program: list[str], target: str, folder: Path) -> str:
     """Of all that decides what comes out: a home folder may be shared by machines with other processors."""
-    sources = [path.read_bytes() for path in sorted(folder.glob("*.[ch]*"))]
+    sources = [path.read_bytes() for path in sorted({*folder.glob("*.[ch]*"), *HERE.glob("*.h")})]
     given = " ".join((*program, *FLAGS, target, platform.machine())).encode()
     return hashlib.sha256(b"\0".join([*sources, given, _processor()])).hexdigest()[:16]
 

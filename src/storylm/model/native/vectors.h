@@ -104,6 +104,11 @@ inline Floats exp_nonpositive(Floats x) {
     return vanishes ? Floats{} : x == x ? (Floats)((Ints)y + (n << 23)) : x;  // NaN stays NaN
 }
 
+inline Floats sigmoid(Floats z) {
+    const Floats e = exp_nonpositive(z < 0.0f ? z : -z);
+    return (z < 0.0f ? e : all(1.0f)) / (1.0f + e);
+}
+
 // What dropout keeps is decided by a hash of a seed, a row and a column: the same whatever the order of the work,
 // and to be had again in the backward pass. The finalisers are those of SplitMix64 and lowbias32.
 inline uint32_t hash_of_row(uint64_t seed, uint64_t row) {

@@ -1,0 +1,119 @@
+"""Readers against the whole text through the model: in parts, in company, in slots that others had before."""
+
+import pytest
+import torch
+
+from generation.conftest import SHAPE, VARIANTS, build
+from storylm.config.model import ModelConfig
+from storylm.generation.native import kernels
+from storylm.generation.native.decode import AT_ONCE, KINDS, NativeModel, kinds
+from storylm.generation.reading import PRECISIONS, Part, TorchReader, build_reader
+from storylm.model.quantise import from_int8, int8_rows
+from storylm.model.transformer import Transformer
+
+LENGTH = AT_ONCE + 10
+native = pytest.mark.skipif(kernels() is None, reason="no C++ compiler here")
+
+
+def long(variant: str) -> Transformer:
+    """Of a context in which the cache of a window of 7 or 5 goes round several times."""
+    return build(ModelConfig(**{**SHAPE, **VARIANTS[variant], "context": 4 * AT_ONCE})).eval()
+
+
+def tokens(model: Transformer, seed: int, length: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(model.config.vocab_size, (length,), generator=generator).tolist()
+
+
+@torch.inference_mode()
+def in_full(model: Transformer, ids: list[int]) -> torch.Tensor:
+    return model(torch.tensor([ids]))[0, -1]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parts_read_together_are_read_as_alone(variant, by):
+    """Prompts of several lengths and single tokens in one pass; a slot that a longer story had before."""
+    model = long(variant)
+    texts = [tokens(model, seed, length) for seed, length in enumerate((200, 1, 90, 30))]
+    reader = build_reader(model, slots=5, capacity=4 * AT_ONCE)
+    reader.read([Part(3, 0, tokens(model, 9, 150))])
+    reader.read([Part(4, 0, texts[0][:130]), Part(1, 0, texts[2][:89])])
+    for place in range(130, 199):
+        reader.read([Part(4, place, [texts[0][place]])])
+    parts = [Part(4, 199, texts[0][199:]), Part(0, 0, texts[1]), Part(1, 89, texts[2][89:]), Part(3, 0, texts[3])]
+    for scores, text in zip(reader.read(parts), texts, strict=True):
+        torch.testing.assert_close(scores, in_full(model, text), rtol=0, atol=2e-5)
+
+
+@native
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_scores_are_the_same_to_the_bit_in_any_company_and_on_any_threads(variant, kind):
+    if kind not in kinds():
+        pytest.skip(f"this processor has no {kind}")
+    model = long(variant)
+    texts = [torch.tensor(tokens(model, seed, LENGTH)) for seed in range(5)]
+    places = torch.arange(LENGTH)
+    told = []
+    for threads in (1, 2):
+        reader = NativeModel(model, kind, 5, 4 * AT_ONCE)
+        reader.threads = threads
+        one_by_one = [
+            reader.read(texts[0][n : n + 1], places[n : n + 1], torch.tensor([2]), [0]) for n in range(LENGTH)
+        ]
+        told.append(torch.cat(one_by_one))
+        at_once = reader.read(texts[0], places, torch.full((LENGTH,), 4), range(LENGTH))
+        told.append(at_once)
+        beside = [
+            reader.read(torch.stack([text[n] for text in texts]), places[n].expand(5), torch.arange(5), [0])
+            for n in range(LENGTH)
+        ]
+        told.append(torch.cat(beside))
+    assert all(torch.equal(scores, told[0]) for scores in told[1:])
+    assert told[0].std() > 0.5
+
+
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+def test_a_lower_precision_is_that_of_the_matrices(precision, by):
+    """Near the full one; and, as weights in eight bits are some of fp32, near a model that has those."""
+    model = long("llama")
+    text = tokens(model, 0, 60)
+    scores = build_reader(model, 1, 64, precision).read([Part(0, 0, text)])[0]
+    full = in_full(model, text)
+    assert 0 < (scores - full).abs().max() < 0.3 * full.std()
+    if precision == "int8":
+        rounded = rounded_to_int8(model)
+        again = build_reader(rounded, 1, 64, precision).read([Part(0, 0, text)])[0]
+        torch.testing.assert_close(again, scores, rtol=0, atol=1e-5)
+        if by == "torch":
+            torch.testing.assert_close(scores, in_full(rounded, text), rtol=0, atol=2e-5)
+
+
+@native
+def test_eight_bits_times_fp32_are_what_pytorch_has_without_a_compiler():
+    model = long("qwen3")  # whose head is the embeddings, which are not rounded
+    text = tokens(model, 0, 60)
+    reader = NativeModel(model, "int8_weights", 1, 64)
+    scores = reader.read(torch.tensor(text), torch.arange(60), torch.zeros(60, dtype=torch.int64), [59])
+    cached_in_bf16 = 0.03
+    torch.testing.assert_close(
+        scores, TorchReader(model, 1, 64, "int8").read([Part(0, 0, text)]), rtol=0, atol=cached_in_bf16
+    )
+
+
+def rounded_to_int8(model: Transformer) -> Transformer:
+    copy = build(model.config)
+    copy.load_state_dict(model.state_dict())
+    for module in copy.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data = from_int8(*int8_rows(module.weight.data))
+    return copy.eval()
+
+
+def test_int8_rows_are_the_nearest_numbers_and_come_again():
+    weight = torch.randn(7, 50, generator=torch.Generator().manual_seed(0)) * torch.arange(7)[:, None]
+    numbers, scales = int8_rows(weight)
+    assert (numbers.abs().amax(1) == torch.tensor([0, *[127] * 6])).all()
+    back = from_int8(numbers, scales)
+    assert ((back - weight).abs() <= scales[:, None] / 2 * 1.0001).all()
+    assert torch.equal(int8_rows(back)[0], numbers)
