@@ -13,11 +13,26 @@ from storylm.cli.generate import generate
 from storylm.cli.plan import plan
 from storylm.cli.prepare import prepare
 from storylm.cli.presets import presets
+from storylm.cli.serve import serve
 from storylm.cli.speedrun import speedrun
 from storylm.cli.tokenizer import tokenizer
 from storylm.cli.train import train
 
-COMMANDS = (demo, presets, config, plan, prepare, tokenizer, train, evaluate, generate, compare, convert, speedrun)
+COMMANDS = (
+    demo,
+    presets,
+    config,
+    plan,
+    prepare,
+    tokenizer,
+    train,
+    evaluate,
+    generate,
+    compare,
+    convert,
+    serve,
+    speedrun,
+)
 
 app = typer.Typer(
     name="storylm",

@@ -3,8 +3,9 @@
 # B stories that grow, V vocabulary
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,14 +15,26 @@ from storylm.generation.reading import Part, Reader
 from storylm.generation.sampling import Sampling, choose, penalise_repetition
 
 
+class Likelihood(NamedTuple):
+    """How likely the model found a token, in nats, and the likeliest ones in its place, by id."""
+
+    nats: float
+    instead: dict[int, float]
+
+
 @dataclass(eq=False)
 class Draft:
-    """The tokens of a story: its prompt, and what was drawn for it since."""
+    """The tokens of a story: its prompt, and what was drawn for it since.
+
+    `watch` asks for the likelihood of each token drawn, and of so many others; temperature and filters aside.
+    """
 
     prompt_ids: list[int]
     seed: int
     sampling: Sampling
+    watch: int | None = None
     drawn: list[int] = field(default_factory=list)
+    likelihoods: list[Likelihood] = field(default_factory=list)
 
     @property
     def ids(self) -> list[int]:
@@ -48,6 +61,11 @@ class Decoder:
     def __len__(self) -> int:
         """Stories that are not over."""
         return len(self._waiting) + len(self._slots)
+
+    @property
+    def running(self) -> int:
+        """Stories that have a slot."""
+        return len(self._slots)
 
     def add(self, draft: Draft) -> None:
         """Begin a story as soon as there is a slot.
@@ -81,6 +99,7 @@ class Decoder:
         if not drafts:
             return []
         logits_BV = self._reader.read(parts)[:, : self._vocabulary]
+        watched = {row: logits_BV[row].clone() for row, draft in enumerate(drafts) if draft.watch is not None}
         for row, draft in enumerate(drafts):
             if draft.sampling.repetition_penalty != 1:
                 logits_BV[row] = penalise_repetition(logits_BV[row], *_seen(draft, logits_BV[row]))
@@ -88,7 +107,22 @@ class Decoder:
         tokens = choose(logits_BV, [d.sampling for d in drafts], [d.seed for d in drafts], counts).tolist()
         for draft, token in zip(drafts, tokens, strict=True):
             draft.drawn.append(token)
+        for row, logits_V in watched.items():
+            draft = drafts[row]
+            draft.likelihoods += likelihoods(logits_V[None], [tokens[row]], draft.watch or 0)
         return list(zip(drafts, tokens, strict=True))
+
+
+def likelihoods(logits_TV: Tensor, tokens_T: Sequence[int], count: int) -> list[Likelihood]:
+    """How likely each of the tokens was, given the scores before it, and the `count` likeliest there."""
+    logprobs_TV = logits_TV.float().log_softmax(-1)
+    nats_T = logprobs_TV.gather(1, torch.tensor(tokens_T, device=logprobs_TV.device)[:, None])[:, 0].tolist()
+    top = logprobs_TV.topk(min(count, logprobs_TV.shape[1]))
+    instead = [
+        dict(zip(ids, values, strict=True))
+        for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]
+    return [Likelihood(nats, others) for nats, others in zip(nats_T, instead, strict=True)]
 
 
 def _seen(draft: Draft, logits_V: Tensor) -> tuple[Tensor, float]:

@@ -38,6 +38,46 @@ class Story:
         return self.prompt + self.told
 
 
+class Telling:
+    """A story on its way from tokens to text; `draft` is what a `Decoder` draws for."""
+
+    def __init__(
+        self,
+        story: Story,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        context: int,
+        limit: int,
+        stop: Sequence[str] = (),
+        watch: int | None = None,
+    ):
+        """`limit` is the most tokens to be drawn, `context` the model's; `watch` is the draft's."""
+        self.story, self.draft = story, Draft(story.prompt_ids, story.seed, sampling, watch)
+        self._text = TextStream(tokenizer, story.prompt_ids, stop)
+        self._ends, self.limit = {tokenizer.start_id, tokenizer.end_id}, limit
+        # The token drawn when the context is full is still told: it need not be read again.
+        self._room = context - len(story.prompt_ids) + 1
+
+    def add(self, token: int) -> str:
+        """The text that is certain with this token; the story is over where `story.ended` says why."""
+        story, text = self.story, ""
+        story.tokens += 1
+        if token in self._ends:
+            story.ended = "end"
+        else:
+            text = self._text.add(token)
+            if story.tokens == self.limit:
+                story.ended = "length"
+            elif story.tokens == self._room:
+                story.ended = "context"
+        if story.ended:
+            text += self._text.finish()
+        if self._text.stopped:
+            story.ended = "stop"
+        story.told += text
+        return text
+
+
 def tell_together(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -51,43 +91,22 @@ def tell_together(
     """(index of the story, its new text) as it comes, until all are over; so many at once. The stories grow."""
     if not stories:
         return
-    ends, context = {tokenizer.start_id, tokenizer.end_id}, model.config.context
+    context = model.config.context
     capacity = min(context, max(len(story.prompt_ids) for story in stories) + max_new_tokens)
-    reader = build_reader(model, min(batch_size, len(stories)), capacity, precision)
-    decoder, rows = Decoder(reader, tokenizer.vocab_size), {}
-    texts = [TextStream(tokenizer, story.prompt_ids, stop) for story in stories]
-    for row, story in enumerate(stories):
-        draft = Draft(story.prompt_ids, story.seed, sampling)
-        rows[draft] = row
+    decoder = Decoder(build_reader(model, min(batch_size, len(stories)), capacity, precision), tokenizer.vocab_size)
+    tellings = [Telling(story, tokenizer, sampling, context, max_new_tokens, stop) for story in stories]
+    rows = {telling.draft: row for row, telling in enumerate(tellings)}
+    for draft in rows:
         decoder.add(draft)
     training = model.training
     model.eval()
     try:
         while decoder:
-            over = []
-            for draft, token in decoder.step():
-                row = rows[draft]
-                story, text = stories[row], ""
-                story.tokens += 1
-                if token in ends:
-                    story.ended = "end"
-                else:
-                    text = texts[row].add(token)
-                    if story.tokens == max_new_tokens:
-                        story.ended = "length"
-                    # The token drawn when the context is full is still told: it need not be read again.
-                    elif len(story.prompt_ids) + story.tokens > context:
-                        story.ended = "context"
-                if story.ended:
-                    text += texts[row].finish()
-                if texts[row].stopped:
-                    story.ended = "stop"
-                if story.ended:
-                    over.append(draft)
-                story.told += text
-                if text:
-                    yield row, text
-            decoder.end(over)
+            drawn = decoder.step()
+            for draft, token in drawn:
+                if text := tellings[rows[draft]].add(token):
+                    yield rows[draft], text
+            decoder.end([draft for draft, _ in drawn if stories[rows[draft]].ended])
     finally:
         model.train(training)
 

@@ -36,7 +36,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.layer, self.head_dim = layer, config.head_dim
+        self.layer, self.head_dim, self.window = layer, config.head_dim, config.window(layer)
         self.scale, self.dropout, self.rope_layout = config.scale, config.dropout, config.rope_layout
         query_width, key_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.q = nn.Linear(config.width, query_width, bias=config.attention_bias)
@@ -55,9 +55,9 @@ class Attention(nn.Module):
         cache: KeyValueCache | None = None,
         seed: Tensor | None = None,
     ) -> Tensor:
-        q_BHTK = self._heads(self.q(x_BTD), self.q_norm, angles)
-        k_BGTK = self._heads(self.k(x_BTD), self.k_norm, angles)
-        v_BGTK = self._heads(self.v(x_BTD))
+        q_BHTK = self.heads(self.q(x_BTD), self.q_norm, angles)
+        k_BGTK = self.heads(self.k(x_BTD), self.k_norm, angles)
+        v_BGTK = self.heads(self.v(x_BTD))
         # Norms and rotations compute in fp32 under autocast; attention wants one precision.
         q_BHTK, k_BGTK = q_BHTK.to(v_BGTK.dtype), k_BGTK.to(v_BGTK.dtype)
         if cache is not None:
@@ -66,7 +66,7 @@ class Attention(nn.Module):
         y_BTHK = attention(q_BHTK, k_BGTK, v_BGTK, sight, self.scale, dropout, seed)
         return self.out(y_BTHK.flatten(2))
 
-    def _heads(self, x_BTD: Tensor, norm: RMSNorm | None = None, angles: Angles | None = None) -> Tensor:
+    def heads(self, x_BTD: Tensor, norm: RMSNorm | None = None, angles: Angles | None = None) -> Tensor:
         """The heads of a projection, [B, H, T, K], normalised and rotated."""
         x_BTHK = x_BTD.unflatten(-1, (-1, self.head_dim))
         gain_K, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps)

@@ -121,6 +121,13 @@ class Tokenizer:
         """The text of some ids, special ones left out; U+FFFD for bytes that are not, or not yet, a character."""
         return self._tokenizer.decode(np.asarray(ids, np.int64).tolist(), skip_special_tokens=True)
 
+    def token_text(self, id: int) -> str:
+        """The text of one token as it stands within a story, with its space; special ones by their names."""
+        if id in self.special_ids:
+            return self.end if id == self.end_id else self.start
+        before = self.encode("a")  # some drop the space of a first word
+        return self.decode([*before, id])[len(self.decode(before)) :]
+
     def story_ids(self, ids: Sequence[int]) -> list[int]:
         """A story's ids as they stand in a stream: with the end token, and the start token where it is another."""
         return [*ids, self.end_id] if self.start_id == self.end_id else [self.start_id, *ids, self.end_id]

@@ -1,0 +1,1 @@
+"""Models over HTTP: OpenAI's completions, and a page to play on."""

@@ -1,0 +1,200 @@
+"""The one thread that models run in: jobs come from requests, and what is told of them goes back as it comes."""
+
+import asyncio
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from storylm.generation.decoder import Decoder, Draft, Likelihood, likelihoods
+from storylm.generation.reading import build_reader
+from storylm.generation.telling import Telling
+from storylm.model.transformer import Transformer
+from storylm.text.tokenizer import Tokenizer
+
+log = logging.getLogger("storylm.serve")
+
+
+class Host:
+    """A model that is served: its name, its tokenizer, and a decoder with so many slots."""
+
+    def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, slots: int, precision: str = "fp32"):
+        self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
+        self._open = lambda: Decoder(build_reader(model, slots, model.config.context, precision), tokenizer.vocab_size)
+        self.decoder = self._open()
+        self.token_text = lru_cache(maxsize=65_536)(tokenizer.token_text)
+
+    def reopen(self) -> None:
+        """Begin with an empty decoder: after a failure nobody knows what is in the old one."""
+        self.decoder = self._open()
+
+
+@dataclass(eq=False)
+class Job:
+    """A story that a request waits for. `added` tokens stand before its prompt that the request did not give."""
+
+    host: Host
+    telling: Telling
+    added: int = 0
+    echo_likelihoods: bool = False
+    prompt_likelihoods: list[Likelihood | None] = field(default_factory=list)
+    events: "asyncio.Queue[Event]" = field(default_factory=asyncio.Queue)
+    over: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """More of a story: its new text, and how many tokens it now has; the last one has `ended` or `failed`."""
+
+    text: str = ""
+    tokens: int = 0
+    ended: str | None = None
+    failed: str | None = None
+
+
+class FullError(Exception):
+    """As many jobs are on their way as the batcher takes."""
+
+
+class Batcher:
+    """Takes jobs from an event loop, tells them in a thread of its own, all models in turn, and reports to the loop.
+
+    At most `limit` jobs are on their way. A job that is cancelled leaves its slot before the next token is drawn.
+    """
+
+    def __init__(self, hosts: Iterable[Host], limit: int):
+        self.hosts, self.limit = {host.name: host for host in hosts}, limit
+        self.jobs = 0  # on their way; the loop's thread alone counts
+        self.told_tokens = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._commands: list[tuple[Callable[[Job], None], Job]] = []
+        self._changed, self._closing = threading.Condition(), False
+        self._by_draft: dict[Draft, Job] = {}
+        self._thread = threading.Thread(target=self._run, name="storylm-batcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work for the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; what is on its way stays untold."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def running(self) -> int:
+        """Stories that tokens are drawn for."""
+        return sum(host.decoder.running for host in self.hosts.values())
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Begin to tell these, all or none.
+
+        Raises:
+            FullError: too many are on their way.
+        """
+        if self.jobs + len(jobs) > self.limit:
+            raise FullError
+        self.jobs += len(jobs)
+        self._command(self._begin, jobs)
+
+    def cancel(self, jobs: list[Job]) -> None:
+        """Nobody waits for these any more; those that are over already stay so."""
+        self._command(self._abandon, [job for job in jobs if not job.over])
+
+    def _command(self, action: Callable[[Job], None], jobs: list[Job]) -> None:
+        with self._changed:
+            self._commands += [(action, job) for job in jobs]
+            self._changed.notify()
+
+    # From here on: in the batcher's thread.
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._commands or self._by_draft or self._closing):
+                    self._changed.wait()
+                if self._closing:
+                    return
+                commands, self._commands = self._commands, []
+            for action, job in commands:
+                self._guarded(job.host, action, job)
+            for host in self.hosts.values():
+                if len(host.decoder):
+                    self._guarded(host, self._step, host)
+
+    def _guarded(self, host: Host, action: Callable[[Any], None], argument: Any) -> None:
+        """Whatever goes wrong costs the jobs of one model, not the server."""
+        try:
+            action(argument)
+        except Exception:
+            error = secrets.token_hex(8)
+            log.exception("error %s: %s failed, its jobs are given up", error, host.name)
+            mine = [job for job in self._by_draft.values() if job.host is host]
+            mine += [argument] if isinstance(argument, Job) and argument not in mine else []
+            for job in mine:
+                self._by_draft.pop(job.telling.draft, None)
+            host.reopen()
+            self._report([(job, Event(failed=error)) for job in mine])
+
+    def _begin(self, job: Job) -> None:
+        telling = job.telling
+        if job.echo_likelihoods:
+            job.prompt_likelihoods = prompt_likelihoods(job.host, telling.draft.prompt_ids, telling.draft.watch or 0)
+        if telling.limit == 0:
+            self._report([(job, Event(ended="length"))])
+            return
+        job.host.decoder.add(telling.draft)
+        self._by_draft[telling.draft] = job
+
+    def _abandon(self, job: Job) -> None:
+        if self._by_draft.pop(job.telling.draft, None) is not None:
+            job.host.decoder.end([job.telling.draft])
+            self._report([(job, Event(ended="cancelled"))])
+
+    def _step(self, host: Host) -> None:
+        events: list[tuple[Job, Event]] = []
+        over: list[Draft] = []
+        for draft, token in host.decoder.step():
+            job = self._by_draft[draft]
+            text, story = job.telling.add(token), job.telling.story
+            events.append((job, Event(text, story.tokens, story.ended)))
+            if story.ended:
+                over.append(draft)
+        host.decoder.end(over)
+        for draft in over:
+            del self._by_draft[draft]
+        self._report(events)
+
+    def _report(self, events: list[tuple[Job, Event]]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._deliver, events)
+
+    # Again in the loop's.
+
+    def _deliver(self, events: list[tuple[Job, Event]]) -> None:
+        for job, event in events:
+            if job.over:
+                continue
+            self.told_tokens += bool(event.tokens)
+            if event.ended or event.failed:
+                job.over = True
+                self.jobs -= 1
+            job.events.put_nowait(event)
+
+
+@torch.inference_mode()
+def prompt_likelihoods(host: Host, ids: list[int], count: int) -> list[Likelihood | None]:
+    """How likely each token of a prompt was after those before it; None for the first, which has none."""
+    model = host.model
+    hidden_TD = model.hidden(torch.tensor([ids], device=model.device))[0, :-1]
+    logits_TV = F.linear(hidden_TD, model.head_weight[: host.tokenizer.vocab_size])
+    return [None, *likelihoods(logits_TV, ids[1:], count)]

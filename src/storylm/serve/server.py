@@ -1,0 +1,59 @@
+"""A server process: models loaded, a socket opened, uvicorn run until it is told to end."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from storylm.config.errors import SetupError, UsageError
+from storylm.serve.settings import ServeSettings
+
+try:
+    import uvicorn
+
+    from storylm.serve.api import create_app
+    from storylm.serve.batcher import Host
+except ImportError as error:
+    raise SetupError(f"serving needs the package {error.name}: pip install 'storylm[serve]'") from error
+
+BACKLOG = 4096  # connections that may wait to be taken
+
+
+def host_names(sources: list[str]) -> list[str]:
+    """What models are called here: by their folders' names; where two have the same, by what was given.
+
+    Raises:
+        UsageError: a model is named twice.
+    """
+    names = [Path(source).name for source in sources]
+    names = [name if names.count(name) == 1 else source for name, source in zip(names, sources, strict=True)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"{min(twice)} is named twice: name it once")
+    return names
+
+
+def run(hosts: list[Host], settings: ServeSettings, tell: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `tell` is given the address once it is bound.
+
+    Raises:
+        SetupError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((settings.host, settings.port))
+    except OSError as error:
+        taken.close()
+        raise SetupError(f"cannot listen at {settings.host}:{settings.port}: {error.strerror}; try --port 0") from error
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    tell(f"http://{name}:{taken.getsockname()[1]}")
+    config = uvicorn.Config(
+        create_app(hosts, settings),
+        log_level="warning",
+        access_log=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=5,
+        server_header=False,
+    )
+    uvicorn.Server(config).run(sockets=[taken])

@@ -1,0 +1,56 @@
+"""`ServeSettings`: where a server listens, whom it answers, and how much it takes on."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from storylm.config.errors import UsageError
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+MIN_KEY = 16  # characters
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """`slots` stories of a model are told at once; `queue` more requests may wait, of all models together.
+
+    Raises:
+        UsageError: an address that others can reach without a key that they have to know.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    allowed_hosts: tuple[str, ...] = ()  # besides the loopback names and `host`
+    slots: int = 32
+    queue: int = 1024
+    body_bytes: int = 1 << 20
+    wait_seconds: float = 120.0  # for a slot, before a request is turned away
+
+    def __post_init__(self) -> None:
+        if self.slots < 1 or self.queue < 0:
+            raise UsageError(f"slots={self.slots} and queue={self.queue}: at least 1 and 0")
+        if not 0 <= self.port <= 65535:
+            raise UsageError(f"port={self.port} is not allowed: it is from 0 (any that is free) to 65535")
+        if self.api_key is not None and len(self.api_key) < MIN_KEY:
+            raise UsageError(f"the API key has {len(self.api_key)} characters: take {MIN_KEY} or more")
+        if self.api_key is None and not self.is_loopback:
+            raise UsageError(
+                f"--host {self.host} can be reached by others: set a key that they have to send, in the variable "
+                "STORYLM_API_KEY, or leave --host out to serve this machine alone"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether this machine alone can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """What a request's `Host` may be, without the port: others come from pages that were made to point here."""
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        return frozenset(name.lower() for name in (*LOOPBACK, own, *self.allowed_hosts))
