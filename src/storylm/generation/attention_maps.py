@@ -3,7 +3,7 @@
 # L layers, H query heads, G key/value heads, T tokens, K head width
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from storylm.model.attention import Attention
 from storylm.model.sight import visible
@@ -18,10 +18,13 @@ def attention_maps(model: Transformer, tokens: list[int]) -> Tensor:
     torch.Size([4, 2, 3, 3])
     """
     found: list[Tensor] = []
-    hooks = [
-        block.attention.register_forward_pre_hook(lambda part, given: found.append(_weights(part, *given[:3])))
-        for block in model.blocks
-    ]
+
+    def keep(part: nn.Module, given: tuple) -> None:
+        assert isinstance(part, Attention)
+        found.append(_weights(part, *given[:3]))
+
+    parts = [part for part in model.modules() if isinstance(part, Attention)]
+    hooks = [part.register_forward_pre_hook(keep) for part in parts]
     training = model.training
     model.eval()
     try:

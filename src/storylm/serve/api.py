@@ -31,6 +31,7 @@ from storylm.serve.settings import ServeSettings
 log = logging.getLogger("storylm.serve")
 STATIC = Path(__file__).parent / "static"
 RETRY_SECONDS = "2"
+PROMPTS = "give a text, token ids from 0 on, or a list of up to 64 of either, none of them empty"
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -276,9 +277,9 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _invalid(_: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or None
-    message = f"{where}: {first['msg']}" if where else first["msg"]
-    return _respond(error_body(400, "invalid_request", message, where), 400)
+    where = str(first["loc"][1]) if len(first["loc"]) > 1 else None
+    said = PROMPTS if where == "prompt" else first["msg"]  # of a union, pydantic tells what is wrong with each member
+    return _respond(error_body(400, "invalid_request", f"{where}: {said}" if where else said, where), 400)
 
 
 def _refused(_: Request, error: HTTPException) -> Response:

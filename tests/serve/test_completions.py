@@ -1,0 +1,181 @@
+"""What is answered to who asks for stories, held against what `generate` tells and the model finds likely."""
+
+import json
+
+import pytest
+import torch
+
+from storylm.generation.engine import generate, tell
+from storylm.generation.sampling import Sampling
+
+URL = "/v1/completions"
+
+
+def ask(client, **fields) -> dict:
+    answer = client.post(URL, json={"model": "qwen3", **fields})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def pieces(client, **fields) -> list[dict]:
+    with client.stream("POST", URL, json={"model": "qwen3", "stream": True, **fields}) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def test_a_story_is_the_one_that_generate_tells(client, models, tokenizer):
+    for name, model in models.items():
+        for settings in ({"temperature": 0}, {"seed": 5}, {"seed": 6, "top_k": 9, "repetition_penalty": 1.2}):
+            said = ask(client, model=name, prompt="Once", max_tokens=20, **settings)
+            told = generate(model, tokenizer, "Once", max_new_tokens=20, **{"temperature": 1.0, **settings})
+            assert "Once" + said["choices"][0]["text"] == told[0]
+    assert (said["object"], said["model"], said["id"][:5]) == ("text_completion", "gpt_neo", "cmpl-")
+    assert set(said) == {"id", "object", "created", "model", "choices", "usage"}
+
+
+def test_without_a_seed_stories_differ_and_16_tokens_are_the_most(client):
+    said = [ask(client, prompt="a")["choices"][0] for _ in range(5)]
+    assert len({choice["text"] for choice in said}) > 1
+    assert ask(client, prompt="a", temperature=0)["usage"]["completion_tokens"] <= 16
+
+
+def test_several_prompts_and_stories_come_in_order(client, models, tokenizer):
+    said = ask(client, prompt=["a", "bcd"], n=3, seed=7, max_tokens=9)
+    told = generate(models["qwen3"], tokenizer, ["a", "bcd"], samples=3, seed=7, temperature=1.0, max_new_tokens=9)
+    prompts = ["a"] * 3 + ["bcd"] * 3
+    assert [prompt + choice["text"] for prompt, choice in zip(prompts, said["choices"], strict=True)] == told
+    assert [choice["index"] for choice in said["choices"]] == list(range(6))
+    stories = tell(
+        models["qwen3"], tokenizer, ["a", "bcd"], Sampling(temperature=1.0), samples=3, seed=7, max_new_tokens=9
+    )
+    assert said["usage"]["completion_tokens"] == sum(story.tokens for story in stories)
+    assert said["usage"]["prompt_tokens"] == 2 + 4  # each with its start token
+
+
+def test_prompts_may_be_token_ids_with_or_without_the_start_token(client, tokenizer):
+    ids = tokenizer.encode("abc")
+    texts = [
+        ask(client, prompt=prompt, seed=1)["choices"][0]["text"]
+        for prompt in ("abc", ids, [tokenizer.start_id, *ids], [ids], ["abc"])
+    ]
+    assert len(set(texts)) == 1
+    echoed = ask(client, prompt=ids, seed=1, echo=True)["choices"][0]["text"]
+    assert echoed == "abc" + texts[0]
+
+
+def test_likelihoods_are_the_models(client, models, tokenizer):
+    """Of the prompt and of what is told, beside the likeliest in their place; temperature and filters change nothing."""
+    settings = {"prompt": "abc", "max_tokens": 12, "echo": True, "logprobs": 4, "temperature": 0.5, "top_k": 20}
+    readable, seed = 0, 0
+    while readable < 7:  # the rest are parts of characters, of which the text does not say what they were
+        told = ask(client, **settings, seed=seed)["choices"][0]["logprobs"]
+        readable = next((number for number, text in enumerate(told["tokens"]) if not text.isascii()), 0)
+        seed += 1
+    ids = [tokenizer.start_id, *tokenizer.encode("".join(told["tokens"][:readable]))]
+    with torch.inference_mode():
+        logprobs = models["qwen3"](torch.tensor([ids]))[0, :, : tokenizer.vocab_size].log_softmax(-1)
+    for number in range(readable):
+        own = float(logprobs[number, ids[number + 1]])
+        assert told["token_logprobs"][number] == pytest.approx(own, abs=1e-4)
+        likeliest = logprobs[number].topk(4)
+        others = told["top_logprobs"][number]
+        assert max(others.values()) == pytest.approx(float(likeliest.values[0]), abs=1e-4)
+        assert others[told["tokens"][number]] == pytest.approx(own, abs=1e-4)
+        assert 1 <= len(others) <= 5
+    assert told["tokens"][:3] == ["a", "b", "c"]
+    assert told["text_offset"][:4] == [0, 1, 2, 3]
+
+
+def test_what_harnesses_ask_for_no_new_tokens_but_likelihoods(client, models, tokenizer):
+    ids = [tokenizer.start_id, *tokenizer.encode("abcd")]
+    said = ask(client, prompt=[ids, ids[:3]], max_tokens=0, echo=True, logprobs=1, temperature=0)
+    first, second = (choice["logprobs"] for choice in said["choices"])
+    assert first["token_logprobs"][0] is None
+    assert first["top_logprobs"][0] is None
+    assert len(first["tokens"]) == 5
+    assert second["token_logprobs"] == pytest.approx(first["token_logprobs"][:3], abs=1e-5, nan_ok=True)
+    assert [choice["finish_reason"] for choice in said["choices"]] == ["length", "length"]
+    assert said["choices"][0]["text"] == "abcd"
+    assert ask(client, prompt="abcd", max_tokens=0)["choices"][0]["text"] == ""
+    one = ask(client, prompt=[ids], max_tokens=1, echo=True, logprobs=1, temperature=0)["choices"][0]["logprobs"]
+    assert len(one["tokens"]) == 6
+
+
+@pytest.mark.parametrize("fields", [{}, {"echo": True}, {"logprobs": 2, "echo": True}, {"stop": ["\x00", "e"]}])
+def test_a_stream_is_the_whole_in_pieces(client, fields):
+    fields = {"prompt": ["ab", "c"], "n": 2, "seed": 4, "max_tokens": 15, **fields}
+    whole = ask(client, **fields)
+    said = pieces(client, **fields, stream_options={"include_usage": True})
+    *said, usage = said
+    assert usage["choices"] == []
+    assert usage["usage"] == whole["usage"]
+    assert len({piece["id"] for piece in said}) == 1
+    for choice in whole["choices"]:
+        own = [piece["choices"][0] for piece in said if piece["choices"][0]["index"] == choice["index"]]
+        assert "".join(piece["text"] for piece in own) == choice["text"]
+        assert [piece["finish_reason"] for piece in own[:-1]] == [None] * (len(own) - 1)
+        assert own[-1]["finish_reason"] == choice["finish_reason"]
+        if choice["logprobs"] is not None:
+            for key, values in choice["logprobs"].items():
+                joined = [value for piece in own for value in piece["logprobs"][key]]
+                if key == "top_logprobs":
+                    assert [list(each) for each in joined] == [list(each) for each in values]
+                elif key == "token_logprobs":
+                    assert joined == pytest.approx(values, abs=1e-5)
+                else:
+                    assert joined == values
+        assert len(own) > 3
+
+
+def test_why_it_ended(client, models, tokenizer):
+    told = generate(models["qwen3"], tokenizer, "a", temperature=0, max_new_tokens=30)[0]
+    assert ask(client, prompt="a", temperature=0, max_tokens=30, stop=told[4])["choices"][0] == {
+        "index": 0,
+        "text": told[1 : told.index(told[4], 1)],
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    full = ask(client, prompt="x" * 40, temperature=0, max_tokens=500)
+    reasons = (full["choices"][0]["finish_reason"], full["usage"]["completion_tokens"])
+    assert reasons[0] == "stop" or reasons == ("length", 8)
+
+
+def test_where_attention_goes(client, models, tokenizer):
+    from storylm.generation.attention_maps import attention_maps
+
+    answer = client.post("/v1/attention", json={"model": "gpt_neo", "prompt": "abcdef", "token": 4}).json()
+    maps = attention_maps(models["gpt_neo"], [tokenizer.start_id, *tokenizer.encode("abcdef")])
+    torch.testing.assert_close(torch.tensor(answer["weights"]), maps[:, :, 4], rtol=0, atol=1e-4)
+    assert answer["tokens"] == ["<|endoftext|>", *"abcdef"]
+    assert client.post("/v1/attention", json={"model": "qwen3", "prompt": "abc"}).json()["token"] == 3
+
+
+def test_models_health_and_figures(client):
+    models = client.get("/v1/models").json()["data"]
+    assert [model["id"] for model in models] == ["qwen3", "gpt_neo"]
+    assert models[0]["context"] == 48
+    assert client.get("/health").json() == {"status": "ok"}
+    ask(client, prompt="a", max_tokens=5, temperature=0)
+    client.get("/nothing")
+    figures = client.get("/metrics").text
+    assert 'storylm_requests_total{path="/v1/completions",status="200"} 1.0' in figures
+    assert 'storylm_requests_total{path="other",status="404"} 1.0' in figures
+    assert "storylm_stories_running 0.0" in figures
+    told = float(figures.split("\nstorylm_tokens_told ")[1].split()[0])
+    assert 1 <= told <= 5
+
+
+def test_the_openai_package_understands_it(client):
+    from openai import NotFoundError, OpenAI
+
+    openai = OpenAI(base_url="http://localhost/v1", api_key="none", http_client=client, max_retries=0)
+    assert [model.id for model in openai.models.list()] == ["qwen3", "gpt_neo"]
+    said = openai.completions.create(model="qwen3", prompt="abc", max_tokens=6, seed=1, logprobs=2)
+    assert len(said.choices[0].logprobs.tokens) == said.usage.completion_tokens
+    stream = openai.completions.create(model="qwen3", prompt="abc", max_tokens=6, seed=1, stream=True)
+    assert "".join(piece.choices[0].text for piece in stream) == said.choices[0].text
+    with pytest.raises(NotFoundError, match="no model 'none'"):
+        openai.completions.create(model="none", prompt="a")
