@@ -135,6 +135,42 @@ ROWS: dict[str, Row] = {
         5,
         "{count} runs of {kinds} kinds on {threads} threads: identical",
     ),
+    "streams": Row(
+        "server: streams at the same time",
+        "as many requests for a stream of 32 tokens at once, each with a seed of its own",
+        40,
+        1000,
+        "{count:,} streams: {complete:,} complete, {wrong} told another story than `generate`; {rate:,.0f} tokens/s",
+    ),
+    "flood": Row(
+        "server: more than it takes",
+        "as many requests at once, of which it takes on some 1,000",
+        0,
+        4000,
+        "{count:,} at once: {taken:,} answered, {turned_away:,} turned away with 429 and `Retry-After`, {other} with "
+        "anything else; healthy after {healthy:.1f} s; {megabytes:.0f} MB more memory at the most",
+    ),
+    "gone": Row(
+        "server: clients that go away",
+        "after the first piece of a stream, or before",
+        20,
+        1000,
+        "{count:,} disconnects: {leaked} slots leaked; the next story is told as ever",
+    ),
+    "slow": Row(
+        "server: slow headers",
+        "connections that send a header a byte at a time and never end it, and 300 requests for /health beside them",
+        30,
+        500,
+        "{count} sockets: /health within {p99:.0f} ms in 99 of 100 (median {median:.0f} ms)",
+    ),
+    "fuzz": Row(
+        "server: requests by its OpenAPI description",
+        "schemathesis: valid and broken, for every operation",
+        60,
+        50_000,
+        "{count:,} requests: no 5xx, no status that is not documented",
+    ),
 }
 
 
