@@ -135,9 +135,8 @@ def group_size(config: ModelConfig) -> int:
 def quantised(tensor: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Numbers in int8 and a scale for each `group` of them: the largest becomes 127."""
     rows = tensor.reshape(-1, group)
-    scales = rows.abs().amax(1, keepdim=True) / 127
-    numbers = torch.round(rows / torch.where(scales > 0, scales, 1.0)).to(torch.int8)
-    return numbers, scales
+    scales = rows.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127  # a group of zeros is no division by 0
+    return torch.round(rows / scales).to(torch.int8), scales
 
 
 def _header(config: ModelConfig, version: int, group: int) -> bytes:
