@@ -19,7 +19,7 @@ VOCABULARY = 320  # more rows than the tokenizer has tokens
 
 
 def config(family: str, **changes) -> ModelConfig:
-    """A model in fp32's worst case for mistakes: no two sizes alike, rows of which some divide by 32 and some do not."""
+    """A model with no two sizes alike, and rows of which some divide by 32 and some do not."""
     sizes = {"vocab_size": VOCABULARY, "context": 40, "layers": 3, "width": 96, "heads": 6, "ff_width": 160}
     return ModelConfig(**{"family": family, **sizes, **changes})
 

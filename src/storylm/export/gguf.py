@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.files import atomic_file
@@ -125,7 +124,9 @@ def write_gguf(
     assert tokenizer is not None
     architecture = ARCHITECTURES[config.family]
     weights = to_file(
-        {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}, config, NAMES[architecture]
+        {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()},
+        config,
+        NAMES[architecture],
     )
     with atomic_file(Path(path)) as temporary:
         writer = gguf.GGUFWriter(temporary, architecture)

@@ -37,8 +37,8 @@ VERSIONS = {"f32": 0, "f32-v1": 1, "int8": 2}
 
 LARGEST_GROUP = 64  # numbers that share a scale, in version 2
 _SMALLEST_GROUP = 4  # where numbers take 2 bytes with their scales; below, they save no room
-# What does not change the scores of a trained model, or is turned round in writing.
-_FREE = {"dropout", "init_std", "init_outputs", "rope_layout"}
+# What does not change the scores of a trained model, is turned round in writing, or is looked at apart.
+_FREE = {"dropout", "init_std", "init_outputs", "rope_layout", "family", "windows", "attention_scale"}
 
 
 def check_llama2c(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
@@ -48,12 +48,18 @@ def check_llama2c(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]
         UsageError: the file's seven integers cannot say what the model is.
     """
     sizes = {name: getattr(config, name) for name in SIZES}
-    needed = ModelConfig(family="llama", norm_eps=NORM_EPS, tied=config.tied, **sizes).model_dump()
-    said = config.model_dump() | {"windows": tuple(w for w in set(config.windows) if w and w < config.context) or (None,)}
-    said["attention_scale"] = None if config.scale == config.head_dim**-0.5 else config.attention_scale
-    differences = [f"model.{name}={said[name]}" for name in needed if said[name] != needed[name] and name not in _FREE]
-    if config.family == "mistral":  # a llama where no window is in use
-        differences.remove(f"model.family={config.family}")
+    needed = ModelConfig(family="llama", norm_eps=NORM_EPS, tied=config.tied, **sizes)
+    differences = [
+        f"model.{name}={getattr(config, name)}"
+        for name in ModelConfig.model_fields
+        if name not in _FREE and getattr(config, name) != getattr(needed, name)
+    ]
+    if config.scale != needed.scale:
+        differences.append(f"model.attention_scale={config.attention_scale}")
+    if any(window is not None and window < config.context for window in config.windows):
+        differences.append(f"model.windows={list(config.windows)}")
+    if config.family not in ("llama", "mistral"):  # without windows they are one
+        differences.append(f"model.family={config.family}")
     if differences:
         raise UsageError(
             f"llama2.c knows llamas with norm_eps={NORM_EPS} alone, and none with {', '.join(differences)}: "
@@ -61,8 +67,7 @@ def check_llama2c(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]
         )
     if not has_form(tokenizer, config):
         return [
-            "no tokenizer.bin: llama2.c's programs know SentencePiece vocabularies alone, and this is none; they can "
-            "begin a story (-i leaves them nothing to cut) only in your own program"
+            "no tokenizer.bin is written: llama2.c's programs cut text as SentencePiece does, and no tokenizer else"
         ]
     return []
 

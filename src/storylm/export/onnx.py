@@ -15,11 +15,9 @@ from math import pi, sqrt
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from storylm.config.errors import UsageError
 from storylm.config.files import atomic_file
-from storylm.config.model import ModelConfig
 from storylm.export.onnx_graph import Graph
 from storylm.model.positions import RotaryPositions
 from storylm.model.tensor_names import with_layout
@@ -68,7 +66,9 @@ def write_onnx(model: Transformer, path: str | Path, cache: bool = True) -> None
     """
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     if size > _LARGEST_FILE:
-        raise UsageError(f"the model is {size / 2**30:.1f} GiB in fp32, and an ONNX file at most 2: export to hf or gguf")
+        raise UsageError(
+            f"the model is {size / 2**30:.1f} GiB in fp32, and an ONNX file at most 2: export to hf or gguf"
+        )
     graph = _Writer(model).write(cache).model()
     with atomic_file(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
@@ -111,7 +111,7 @@ class _Writer:
         return graph
 
     def _seen(self, tokens_BT: str, mask_BS: str, window: int | None) -> str:
-        """Which keys a query sees, [B, 1, 1, T, S]: as `model.sight.visible`, by places in the row, padding left out."""
+        """Which keys a query sees, [B, 1, 1, T, S]: `model.sight.visible` by places in the row, without padding."""
         graph = self.graph
         length_T, length_S = (graph("Gather", graph("Shape", x), graph.integer(1)) for x in (tokens_BT, mask_BS))
         keys_S = graph("Range", graph.integer(0), length_S, graph.integer(1))

@@ -11,7 +11,6 @@ from typing import Any
 
 from storylm.config.errors import UsageError
 from storylm.text.bytelevel import ENDOFTEXT
-from storylm.text.sentencepiece import SPACE
 from storylm.text.tokenizer import Tokenizer
 
 Merges = list[tuple[str, str]]

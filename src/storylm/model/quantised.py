@@ -1,6 +1,7 @@
 """Matrices in 8 bits, in a model folder of our own kind: a quarter of the size, and fp32 again once it is loaded.
 
-    model.int8.safetensors    `<name>` in int8 and `<name>_scale` in fp32, one for each output channel; vectors as they are
+    model.int8.safetensors    matrices as `<name>` in int8 and `<name>_scale` in fp32, one for each output channel;
+                              vectors as they are
     config.json               model_type "storylm_int8", and the real one as "storylm_family"
 
 Other programs would take the integers for weights. They do not come so far: to AutoModel of transformers the model_type

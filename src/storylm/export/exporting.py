@@ -1,0 +1,135 @@
+"""Write a model in another format and look at what was written: its logits on a few stories, beside the model's own."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from storylm.config.errors import CheckpointError, UsageError
+from storylm.config.files import atomic_folder
+from storylm.data.grammar import stories
+from storylm.export.card import CARD, WRITTEN_BY, model_card
+from storylm.export.formats import FORMATS, ROUNDING, Scores
+from storylm.export.provenance import Provenance
+from storylm.model.store import check_vocabulary
+from storylm.model.transformer import Transformer
+from storylm.text.tokenizer import Tokenizer
+
+STORIES = 4  # that are scored
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The logits of one file beside the model's: the largest difference, their spread (one standard deviation), and the
+    share of tokens for which the likeliest next one is the same."""
+
+    difference: float
+    spread: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. `sizes`: bytes of every file; `comparisons`: by the files that hold weights."""
+
+    folder: Path
+    precision: str
+    sizes: dict[str, int]
+    comparisons: dict[str, Comparison]
+    notes: list[str]
+    next: list[str]
+
+
+def export(
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    format: str,
+    out: str | Path,
+    precision: str | None = None,
+    provenance: Provenance | None = None,
+) -> Exported:
+    """Write the folder `out` in one of `FORMATS`, whole or not at all, once it has been read back and compared.
+
+    `provenance` is for the model card that a folder for the Hub has.
+
+    >>> export(model, tokenizer, "gguf", "stories-gguf", "f16").comparisons         # doctest: +SKIP
+
+    Raises:
+        UsageError: an unknown format or precision, a model that it cannot express, or `out` holds other things.
+        SetupError: a package is missing.
+        CheckpointError: what was written scores stories otherwise than the model.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"format {format!r} is not known: choose one of {', '.join(FORMATS)}")
+    row, out = FORMATS[format], Path(out)
+    precision = precision or row.precisions[0]
+    if precision not in row.precisions:
+        raise UsageError(f"{format} has no precision {precision!r}: choose one of {', '.join(row.precisions)}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: name a folder to export to")
+    check_vocabulary(model, tokenizer)
+    notes = row.check(model.config, tokenizer)
+    training = model.training
+    model.eval()
+    try:
+        with atomic_folder(out) as folder:
+            row.write(model, tokenizer, folder, precision)
+            if format == "hf":
+                card = model_card(model.config, tokenizer, out.name, provenance or Provenance())
+                (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
+            comparisons = {
+                file: _compare(scores, model, tokenizer, file, ROUNDING[precision])
+                for file, scores in row.read(folder, model.config, precision).items()
+            }
+            sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
+            _check_replaceable(out, sizes)
+    finally:
+        model.train(training)
+    return Exported(out, precision, sizes, comparisons, notes, row.next(out, precision))
+
+
+def told(tokenizer: Tokenizer | None, vocab_size: int, context: int) -> Iterable[Tensor]:
+    """A few stories as tokens [1, T]; without a tokenizer, any tokens."""
+    for index, story in enumerate(stories(seed=7, count=STORIES)):
+        if tokenizer is None:
+            generator = torch.Generator().manual_seed(index)
+            ids = torch.randint(vocab_size, (min(context, 64),), generator=generator).tolist()
+        else:
+            ids = [tokenizer.start_id, *tokenizer.encode(story)][:context]
+        yield torch.tensor([ids])
+
+
+@torch.inference_mode()
+def _compare(scores: Scores, model: Transformer, tokenizer: Tokenizer | None, file: str, allowed: float) -> Comparison:
+    difference, same, tokens, ours_all = 0.0, 0, 0, []
+    for tokens_BT in told(tokenizer, model.config.vocab_size, model.config.context):
+        ours_BTV, theirs_BTV = model(tokens_BT.to(model.device)).float().cpu(), scores(tokens_BT).float()
+        difference = max(difference, float((ours_BTV - theirs_BTV).abs().max()))
+        same += int((ours_BTV.argmax(-1) == theirs_BTV.argmax(-1)).sum())
+        tokens += tokens_BT.numel()
+        ours_all.append(float(ours_BTV.std()))
+    spread = max(ours_all)
+    if not difference <= allowed * spread:  # and not nan either
+        raise CheckpointError(
+            f"{file} does not hold the model: logits read back differ by up to {difference:.3g}, of a spread of "
+            f"{spread:.3g}, so nothing is kept; this is a mistake of storylm's, please report it"
+        )
+    return Comparison(difference, spread, same / tokens)
+
+
+def _check_replaceable(out: Path, written: dict[str, int]) -> None:
+    """Raise `UsageError` where renaming would delete what an export did not write."""
+    if not out.is_dir():
+        return
+    there = [path.relative_to(out).as_posix() for path in _files(out)]
+    others = [name for name in there if name not in written]
+    if CARD in there and WRITTEN_BY not in (out / CARD).read_text(encoding="utf-8", errors="replace"):
+        others.append(CARD)
+    if others:
+        raise UsageError(f"{out} holds {others[0]}, which exporting there would delete: name a new folder")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
