@@ -87,7 +87,8 @@ def export(
             _check_replaceable(out, sizes)
     finally:
         model.train(training)
-    return Exported(out, precision, sizes, comparisons, notes, row.next(out, precision))
+    prompt = f"{tokenizer.start if tokenizer else ''}Once upon a time"
+    return Exported(out, precision, sizes, comparisons, notes, row.next(out, precision, prompt))
 
 
 def told(tokenizer: Tokenizer | None, vocab_size: int, context: int) -> Iterable[Tensor]:

@@ -38,7 +38,7 @@ class Format:
     check: raises `UsageError` for a model that the format cannot express; returns what is worth knowing.
     write: fills the folder.
     read: each file that holds the model's weights, and how it scores tokens, run by a reader for it.
-    next: what to type next, for this folder.
+    next: what to type next, for this folder, a precision, and a prompt with the start token that stories begin after.
     """
 
     about: str
@@ -46,7 +46,7 @@ class Format:
     check: Callable[[ModelConfig, Tokenizer | None], list[str]]
     write: Callable[[Transformer, Tokenizer | None, Path, str], None]
     read: Callable[[Path, ModelConfig, str], dict[str, Scores]]
-    next: Callable[[Path, str], list[str]]
+    next: Callable[[Path, str, str], list[str]]
 
 
 def _write_hf(model: Transformer, tokenizer: Tokenizer | None, folder: Path, precision: str) -> None:
@@ -88,7 +88,7 @@ def _read_llama2c(folder: Path, config: ModelConfig, precision: str) -> dict[str
     return {"model.bin": read_llama2c(folder / "model.bin")}
 
 
-def _next_llama2c(out: Path, precision: str) -> list[str]:
+def _next_llama2c(out: Path, precision: str, prompt: str) -> list[str]:
     if not (out / "tokenizer.bin").exists():
         return ["a program of your own: llama2.c's have no way to read this tokenizer"]
     programs = {"f32": "run", "int8": "runq"}
@@ -116,8 +116,8 @@ FORMATS: dict[str, Format] = {
         check_hf,
         _write_hf,
         _read_folder,
-        lambda out, _: [
-            f'AutoModelForCausalLM.from_pretrained("{out}")   in Python, with transformers',
+        lambda out, _, prompt: [
+            f'AutoModelForCausalLM.from_pretrained("{out}")   in Python, with transformers; prompts begin "{prompt}"',
             f"vllm serve {out}",
             f"storylm push {out} OWNER/NAME",
         ],
@@ -128,7 +128,7 @@ FORMATS: dict[str, Format] = {
         gguf.check_gguf,
         _write_gguf,
         _read_gguf,
-        lambda out, precision: [
+        lambda out, precision, _: [
             f'llama-completion -m {out}/{_gguf_name(precision)} -no-cnv -p "Once upon a time" -n 256',
             f'ollama create stories -f {out}/Modelfile && ollama run stories "Once upon a time"',
         ],
@@ -147,8 +147,8 @@ FORMATS: dict[str, Format] = {
         lambda config, tokenizer: [],
         _write_onnx,
         _read_onnx,
-        lambda out, _: [
-            f'pipeline("text-generation", "{out}", {{ dtype: "fp32" }})   in JavaScript, with transformers.js',
+        lambda out, _, prompt: [
+            f"await (await pipeline('text-generation', '{out}', {{ dtype: 'fp32' }}))('{prompt}')   in transformers.js",
             f'onnxruntime.InferenceSession("{out}/onnx/{onnx.WITH_CACHE}")   in Python',
         ],
     ),
@@ -158,6 +158,6 @@ FORMATS: dict[str, Format] = {
         check_int8,
         _write_int8,
         _read_folder,
-        lambda out, _: [f'storylm generate {out} --prompt "Once upon a time"'],
+        lambda out, *_: [f'storylm generate {out} --prompt "Once upon a time"'],
     ),
 }
