@@ -93,7 +93,7 @@ def _is_sentencepiece(spec: dict[str, Any], merges: Merges) -> bool:
     if together != in_order:
         return False
     given, mergeable = set(merges), set(in_order) | {text for pair in merges for text in pair}
-    halves = ((text[:cut], text[cut:]) for text in in_order for cut in range(1, len(text)))
+    halves = ((text[:cut], text[cut:]) for text in mergeable for cut in range(1, len(text)))
     return all(pair in given for pair in halves if mergeable.issuperset(pair))
 
 
