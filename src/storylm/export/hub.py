@@ -44,7 +44,7 @@ def push(folder: Path, repo: str, *, public: bool = False, license: str | None =
     else:
         text = model_card(model.config, tokenizer, repo, provenance(folder), license)
     if not sys.stderr.isatty():
-        hub.utils.disable_progress_bars()
+        package("huggingface_hub.utils", extra="hub").disable_progress_bars()
     with TemporaryDirectory(prefix="storylm-push-") as temporary:
         out = Path(temporary) / "model"
         export(model, tokenizer, "hf", out)
@@ -59,10 +59,10 @@ def push(folder: Path, repo: str, *, public: bool = False, license: str | None =
 
 
 def _explained(error: Exception, repo: str) -> Exception:
-    hub = package("huggingface_hub", extra="hub")
+    errors = package("huggingface_hub.errors", extra="hub")
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, hub.errors.LocalTokenNotFoundError) or status == 401:
+    if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
         return SetupError(f"the Hub does not know you: run `hf auth login`, or set HF_TOKEN ({reason})")
     if status == 403:
         return SetupError(f"you may not write to {repo}: log in as its owner, with a token that may write ({reason})")

@@ -7,7 +7,7 @@ from storylm.config.errors import SetupError
 
 
 def package(name: str, extra: str = "export") -> Any:
-    """The module of an optional package.
+    """The module of an optional package, or one inside it.
 
     Raises:
         SetupError: it is not installed; says which extra has it.
@@ -15,4 +15,4 @@ def package(name: str, extra: str = "export") -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise SetupError(f"this needs the package {name}: pip install 'storylm[{extra}]'") from error
+        raise SetupError(f"this needs the package {name.partition('.')[0]}: pip install 'storylm[{extra}]'") from error
