@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             }
         )
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def _answer(self, routes: dict[str, Any]) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

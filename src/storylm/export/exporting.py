@@ -1,5 +1,7 @@
 """Write a model in another format and look at what was written: its logits on a few stories, beside the model's own."""
 
+# B batch, T tokens, V vocabulary, N = tokens of all stories
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from storylm.model.store import check_vocabulary
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 
-STORIES = 4  # that are scored
+STORIES, LONGEST = 4, 256  # that are scored, and how many tokens of one
 
 
 @dataclass(frozen=True)
@@ -96,28 +98,27 @@ def told(tokenizer: Tokenizer | None, vocab_size: int, context: int) -> Iterable
     for index, story in enumerate(stories(seed=7, count=STORIES)):
         if tokenizer is None:
             generator = torch.Generator().manual_seed(index)
-            ids = torch.randint(vocab_size, (min(context, 64),), generator=generator).tolist()
+            ids = torch.randint(vocab_size, (LONGEST,), generator=generator).tolist()
         else:
-            ids = [tokenizer.start_id, *tokenizer.encode(story)][:context]
-        yield torch.tensor([ids])
+            ids = [tokenizer.start_id, *tokenizer.encode(story)]
+        yield torch.tensor([ids[: min(context, LONGEST)]])
 
 
 @torch.inference_mode()
 def _compare(scores: Scores, model: Transformer, tokenizer: Tokenizer | None, file: str, allowed: float) -> Comparison:
-    difference, same, tokens, ours_all = 0.0, 0, 0, []
+    ours, theirs = [], []
     for tokens_BT in told(tokenizer, model.config.vocab_size, model.config.context):
-        ours_BTV, theirs_BTV = model(tokens_BT.to(model.device)).float().cpu(), scores(tokens_BT).float()
-        difference = max(difference, float((ours_BTV - theirs_BTV).abs().max()))
-        same += int((ours_BTV.argmax(-1) == theirs_BTV.argmax(-1)).sum())
-        tokens += tokens_BT.numel()
-        ours_all.append(float(ours_BTV.std()))
-    spread = max(ours_all)
+        ours.append(model(tokens_BT.to(model.device)).float().cpu().flatten(0, 1))
+        theirs.append(scores(tokens_BT).float().flatten(0, 1))
+    ours_NV, theirs_NV = torch.cat(ours), torch.cat(theirs)
+    difference, spread = float((ours_NV - theirs_NV).abs().max()), float(ours_NV.std())
+    agreement = float((ours_NV.argmax(-1) == theirs_NV.argmax(-1)).float().mean())
     if not difference <= allowed * spread:  # and not nan either
         raise CheckpointError(
             f"{file} does not hold the model: logits read back differ by up to {difference:.3g}, of a spread of "
             f"{spread:.3g}, so nothing is kept; this is a mistake of storylm's, please report it"
         )
-    return Comparison(difference, spread, same / tokens)
+    return Comparison(difference, spread, agreement)
 
 
 def _check_replaceable(out: Path, written: dict[str, int]) -> None:
