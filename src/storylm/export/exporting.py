@@ -24,10 +24,11 @@ STORIES, LONGEST = 4, 256  # that are scored, and how many tokens of one
 
 @dataclass(frozen=True)
 class Comparison:
-    """The logits of one file beside the model's: the largest difference, their spread (one standard deviation), and the
-    share of tokens for which the likeliest next one is the same."""
+    """The logits of one file beside the model's: the largest difference, the root of the mean square of all, the model's
+    spread (one standard deviation), and the share of tokens for which the likeliest next one is the same."""
 
     difference: float
+    mean_difference: float
     spread: float
     agreement: float
 
@@ -111,14 +112,20 @@ def _compare(scores: Scores, model: Transformer, tokenizer: Tokenizer | None, fi
         ours.append(model(tokens_BT.to(model.device)).float().cpu().flatten(0, 1))
         theirs.append(scores(tokens_BT).float().flatten(0, 1))
     ours_NV, theirs_NV = torch.cat(ours), torch.cat(theirs)
-    difference, spread = float((ours_NV - theirs_NV).abs().max()), float(ours_NV.std())
-    agreement = float((ours_NV.argmax(-1) == theirs_NV.argmax(-1)).float().mean())
-    if not difference <= allowed * spread:  # and not nan either
+    differences_NV = theirs_NV - ours_NV
+    found = Comparison(
+        difference=float(differences_NV.abs().max()),
+        mean_difference=float(differences_NV.square().mean().sqrt()),
+        spread=float(ours_NV.std()),
+        agreement=float((ours_NV.argmax(-1) == theirs_NV.argmax(-1)).float().mean()),
+    )
+    if not found.mean_difference <= allowed * found.spread:  # and not nan either
         raise CheckpointError(
-            f"{file} does not hold the model: logits read back differ by up to {difference:.3g}, of a spread of "
-            f"{spread:.3g}, so nothing is kept; this is a mistake of storylm's, please report it"
+            f"{file} does not hold the model: its logits differ by {found.mean_difference:.3g} on average and by up to "
+            f"{found.difference:.3g}, of a spread of {found.spread:.3g}, so nothing is kept; choose a finer precision, "
+            "and if there is none, report this as a mistake of storylm's"
         )
-    return Comparison(difference, spread, agreement)
+    return found
 
 
 def _check_replaceable(out: Path, written: dict[str, int]) -> None:

@@ -35,10 +35,11 @@ from storylm.text.tokenizer import Tokenizer
 VERSIONS = {"f32": 0, "f32-v1": 1, "int8": 2}
 """Ours and the file's names of its precisions."""
 
+FAMILIES = ("llama", "mistral")  # which are one where no window is in use
 LARGEST_GROUP = 64  # numbers that share a scale, in version 2
 _SMALLEST_GROUP = 4  # where numbers take 2 bytes with their scales; below, they save no room
 # What does not change the scores of a trained model, is turned round in writing, or is looked at apart.
-_FREE = {"dropout", "init_std", "init_outputs", "rope_layout", "family", "windows", "attention_scale"}
+_FREE = {"dropout", "init_std", "init_outputs", "rope_layout", "windows", "attention_scale"}
 
 
 def check_llama2c(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
@@ -47,19 +48,19 @@ def check_llama2c(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]
     Raises:
         UsageError: the file's seven integers cannot say what the model is.
     """
+    if config.family not in FAMILIES:
+        raise UsageError(f"llama2.c knows llamas alone, not {config.family}: export to gguf, hf or onnx")
     sizes = {name: getattr(config, name) for name in SIZES}
-    needed = ModelConfig(family="llama", norm_eps=NORM_EPS, tied=config.tied, **sizes)
+    needed = ModelConfig(family=config.family, norm_eps=NORM_EPS, tied=config.tied, **sizes)
     differences = [
         f"model.{name}={getattr(config, name)}"
         for name in ModelConfig.model_fields
         if name not in _FREE and getattr(config, name) != getattr(needed, name)
     ]
-    if config.scale != needed.scale:
+    if config.scale != config.head_dim**-0.5:
         differences.append(f"model.attention_scale={config.attention_scale}")
     if any(window is not None and window < config.context for window in config.windows):
         differences.append(f"model.windows={list(config.windows)}")
-    if config.family not in ("llama", "mistral"):  # without windows they are one
-        differences.append(f"model.family={config.family}")
     if differences:
         raise UsageError(
             f"llama2.c knows llamas with norm_eps={NORM_EPS} alone, and none with {', '.join(differences)}: "
