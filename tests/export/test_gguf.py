@@ -14,7 +14,8 @@ from model.model_zoo import ENLARGED, TOLERANCE, random_model, random_tokens, sa
 from storylm.config.errors import CheckpointError, SetupError, UsageError
 from storylm.config.model import ModelConfig
 from storylm.data.grammar import stories
-from storylm.export.gguf import PRECISIONS, check_gguf, modelfile, read_gguf, write_gguf
+from storylm.export.gguf import PRECISIONS, modelfile, read_gguf, write_gguf
+from storylm.export.llama_cpp import check_gguf
 from storylm.model.store import save
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer

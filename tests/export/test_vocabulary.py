@@ -74,7 +74,10 @@ def test_what_other_programs_would_cut_otherwise_is_refused(own: Tokenizer, shar
     split = {"type": "Digits", "individual_digits": True}
     steps = {"type": "Sequence", "pretokenizers": [split, own.to_json()["pre_tokenizer"]]}
     whole = {**own.to_json()["pre_tokenizer"], "use_regex": False}
+    smile = {"id": 300, "content": ":-)", "special": False, "normalized": False, "single_word": False}
+    smile |= {"lstrip": False, "rstrip": False}
     for tokenizer in (
+        changed(own, added_tokens=[*own.to_json()["added_tokens"], smile]),
         changed(own, pre_tokenizer=steps),
         changed(own, pre_tokenizer=whole),
         changed(sentencepiece, merges=apart),

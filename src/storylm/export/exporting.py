@@ -24,8 +24,8 @@ STORIES, LONGEST = 4, 256  # that are scored, and how many tokens of one
 
 @dataclass(frozen=True)
 class Comparison:
-    """The logits of one file beside the model's: the largest difference, the root of the mean square of all, the model's
-    spread (one standard deviation), and the share of tokens for which the likeliest next one is the same."""
+    """The logits of one file beside the model's: the largest difference, the root of the mean square of all, the spread
+    of the model's (one standard deviation), and the share of tokens for which the likeliest next one is the same."""
 
     difference: float
     mean_difference: float
@@ -79,7 +79,7 @@ def export(
     try:
         with atomic_folder(out) as folder:
             row.write(model, tokenizer, folder, precision)
-            if format == "hf":
+            if row.card:
                 card = model_card(model.config, tokenizer, out.name, provenance or Provenance())
                 (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
             comparisons = {

@@ -11,6 +11,7 @@ from torch import Tensor
 from storylm.config.model import ModelConfig
 from storylm.export import gguf, llama2c, onnx, onnx_run
 from storylm.export.hf import check_hf, check_int8
+from storylm.export.llama_cpp import check_gguf
 from storylm.model.llama2c import read_llama2c
 from storylm.model.store import load, write_model_files
 from storylm.model.transformer import Transformer
@@ -20,8 +21,8 @@ Scores = Callable[[Tensor], Tensor]
 """Tokens [1, T] to logits [1, T, V]."""
 
 ROUNDING = {"f32": 1e-4, "f32-v1": 1e-4, "f16": 0.05, "bf16": 0.25, "q8_0": 0.3, "int8": 0.3}
-"""How far the logits read back may be from the model's own on average (the root of the mean square), as a share of their
-spread. Weights in a wrong place bring it above 1."""
+"""How far the logits read back may be from the model's own on average (the root of the mean square), as a share of
+their spread. Weights in a wrong place bring it above 1."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Format:
     write: fills the folder.
     read: each file that holds the model's weights, and how it scores tokens, run by a reader for it.
     next: what to type next, for this folder, a precision, and a prompt with the start token that stories begin after.
+    card: whether a model card belongs there.
     """
 
     about: str
@@ -41,6 +43,7 @@ class Format:
     write: Callable[[Transformer, Tokenizer | None, Path, str], None]
     read: Callable[[Path, ModelConfig, str], dict[str, Scores]]
     next: Callable[[Path, str, str], list[str]]
+    card: bool = False
 
 
 def _write_hf(model: Transformer, tokenizer: Tokenizer | None, folder: Path, precision: str) -> None:
@@ -115,11 +118,12 @@ FORMATS: dict[str, Format] = {
             f"vllm serve {out}",
             f"storylm push {out} OWNER/NAME",
         ],
+        card=True,
     ),
     "gguf": Format(
         "one file for llama.cpp, Ollama and LM Studio, with the tokenizer in it",
         tuple(reversed(gguf.PRECISIONS)),
-        gguf.check_gguf,
+        check_gguf,
         _write_gguf,
         _read_gguf,
         lambda out, precision, _: [

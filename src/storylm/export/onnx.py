@@ -10,14 +10,13 @@ Rows of a batch are filled up at the left, with 0 in the attention mask. Names a
 # B batch, T tokens, P tokens of the past, S = P + T, D width, H heads, G key/value heads, R = H / G, K head width,
 # F feed-forward width, V vocabulary
 
-from collections.abc import Callable
-from math import pi, sqrt
 from pathlib import Path
 
 import torch
 
 from storylm.config.errors import UsageError
 from storylm.config.files import atomic_file
+from storylm.export.onnx_activations import ACTIVATIONS
 from storylm.export.onnx_graph import Graph
 from storylm.model.positions import RotaryPositions
 from storylm.model.tensor_names import with_layout
@@ -26,35 +25,6 @@ from storylm.model.transformer import Transformer
 WITH_CACHE, WITHOUT_CACHE = "model.onnx", "model_no_cache.onnx"
 _HIDDEN = torch.finfo(torch.float32).min  # the score of a key that is not seen; not -inf: rows of padding see none
 _LARGEST_FILE = 2**31  # bytes that a protobuf message may have
-
-
-def _relu2(graph: Graph, x: str) -> str:
-    x = graph("Relu", x)
-    return graph("Mul", x, x)
-
-
-def _silu(graph: Graph, x: str) -> str:
-    return graph("Mul", x, graph("Sigmoid", x))
-
-
-def _gelu(graph: Graph, x: str) -> str:
-    error = graph("Erf", graph("Mul", x, graph.number(1 / sqrt(2))))
-    return graph("Mul", graph("Mul", x, graph.number(0.5)), graph("Add", error, graph.number(1.0)))
-
-
-def _gelu_tanh(graph: Graph, x: str) -> str:
-    cube = graph("Mul", graph("Mul", graph("Mul", x, x), x), graph.number(0.044715))
-    bent = graph("Tanh", graph("Mul", graph("Add", x, cube), graph.number(sqrt(2 / pi))))
-    return graph("Mul", graph("Mul", x, graph.number(0.5)), graph("Add", bent, graph.number(1.0)))
-
-
-ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
-    "gelu": _gelu,
-    "gelu_tanh": _gelu_tanh,
-    "silu": _silu,
-    "relu": lambda graph, x: graph("Relu", x),
-    "relu2": _relu2,
-}
 
 
 def write_onnx(model: Transformer, path: str | Path, cache: bool = True) -> None:

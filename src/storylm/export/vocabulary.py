@@ -60,10 +60,12 @@ def vocabulary(tokenizer: Tokenizer, rows: int) -> Vocabulary:
     merges = [_pair(merge) for merge in model.get("merges", [])]
     texts = {id: text for text, id in model["vocab"].items()}
     texts |= {token["id"]: token["content"] for token in spec["added_tokens"]}
-    if _is_gpt2(tokenizer, spec, merges):
+    # Tokens that are found in text before it is cut: each program has its own way with them.
+    extra = any(not token["special"] for token in spec["added_tokens"])
+    if not extra and _is_gpt2(tokenizer, spec, merges):
         tokens = [Token(texts.get(id, f"<unused {id}>"), _kind(tokenizer, texts, id)) for id in range(rows)]
         return Vocabulary(True, tokens, merges or [(ENDOFTEXT, ENDOFTEXT)])  # some programs want one; this never comes
-    if _is_sentencepiece(spec, merges):
+    if not extra and _is_sentencepiece(spec, merges):
         kinds = {id: _sentencepiece_kind(tokenizer, texts, id, model.get("unk_token")) for id in range(rows)}
         scores = _scores(merges, texts, kinds)
         tokens = [Token(texts.get(id, f"<unused {id}>"), kinds[id], scores.get(id, 0.0)) for id in range(rows)]
