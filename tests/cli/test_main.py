@@ -156,7 +156,7 @@ def place(tmp_path: Path, monkeypatch) -> Path:
         ("convert empty.txt out --tokenizer bytes", 5, "empty.txt"),
         ("export missing --format hf --out out", 5, "there is no model folder missing"),
         ("export model --format ggml --out out", 2, "choose one of hf, gguf, llama2c, onnx, int8"),
-        ("export model --format hf --out damaged", 2, "holds cleaning.json, which exporting there would delete"),
+        ("export model --format hf --out damaged", 2, "which exporting there would delete: name a new folder"),
         ("push model stories", 2, "give OWNER/NAME"),
     ],
 )

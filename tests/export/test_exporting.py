@@ -86,7 +86,7 @@ def test_an_export_is_replaced_and_nothing_else(own: Tokenizer, tmp_path: Path) 
         export(model, own, "hf", out)
         assert same_weights(storylm.load(out)[0], model)
     kept = {path: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(UsageError, match=r"holds README\.md, which exporting there would delete"):
+    with pytest.raises(UsageError, match=r"holds (README\.md|model\.safetensors), which exporting there would delete"):
         export(random_model(LLAMA), own, "int8", out)
     (out / "README.md").write_text("# Mine\n")
     with pytest.raises(UsageError, match=r"holds README\.md"):
@@ -95,6 +95,14 @@ def test_an_export_is_replaced_and_nothing_else(own: Tokenizer, tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file: name a folder"):
         export(random_model(LLAMA), own, "hf", tmp_path / "file")
+
+
+def test_into_the_folder_one_is_in(own: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export(random_model(LLAMA), own, "int8", ".")
+    assert (tmp_path / "here" / "config.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
 def wrong(change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -2,7 +2,7 @@
 
 # B batch, T tokens, V vocabulary, N = tokens of all stories
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def export(
     training = model.training
     model.eval()
     try:
-        with atomic_folder(out) as folder:
+        with atomic_folder(out.absolute()) as folder:  # which needs a name: `.` has none
             row.write(model, tokenizer, folder, precision)
             if row.card:
                 card = model_card(model.config, tokenizer, out.name, provenance or Provenance())
@@ -86,7 +86,7 @@ def export(
                 file: _compare(scores, model, tokenizer, file, ROUNDING[precision])
                 for file, scores in row.read(folder, model.config, precision).items()
             }
-            sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
+            sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(_files(folder))}
             _check_replaceable(out, sizes)
     finally:
         model.train(training)
@@ -130,15 +130,12 @@ def _compare(scores: Scores, model: Transformer, tokenizer: Tokenizer | None, fi
 
 def _check_replaceable(out: Path, written: dict[str, int]) -> None:
     """Raise `UsageError` where renaming would delete what an export did not write."""
-    if not out.is_dir():
-        return
-    there = [path.relative_to(out).as_posix() for path in _files(out)]
-    others = [name for name in there if name not in written]
-    if CARD in there and WRITTEN_BY not in (out / CARD).read_text(encoding="utf-8", errors="replace"):
-        others.append(CARD)
-    if others:
-        raise UsageError(f"{out} holds {others[0]}, which exporting there would delete: name a new folder")
+    for path in _files(out):
+        name = path.relative_to(out).as_posix()
+        own_words = name == CARD and WRITTEN_BY not in path.read_text(encoding="utf-8", errors="replace")
+        if own_words or name not in written:
+            raise UsageError(f"{out} holds {name}, which exporting there would delete: name a new folder")
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if not path.is_dir())
