@@ -83,11 +83,20 @@ def settings() -> str:
     return "\n".join(rows)
 
 
+def formats() -> str:
+    """Every format of `storylm export`."""
+    from storylm.export.formats import FORMATS
+
+    rows = [f"| `{name}` | {row.about} | {', '.join(row.precisions)} |" for name, row in FORMATS.items()]
+    return "\n".join(["| format | what it is | precisions, the first unless asked otherwise |", "|---|---|---|", *rows])
+
+
 TABLES = {
     "tree": tree,
     "commands": commands,
     "presets": presets,
     "settings": settings,
+    "formats": formats,
     **communication.TABLES,
     **measured.TABLES,
     **reproducing.TABLES,

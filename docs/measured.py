@@ -127,6 +127,19 @@ def batching() -> str:
     return "\n".join(lines)
 
 
+def exports() -> str:
+    """Who reads what is exported: the largest difference of logits for every format, reader and model."""
+    rows = read("exports")["results"]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    lines = [f"| format | reader | {' | '.join(models)} |", f"|---|---|{'--:|' * len(models)}"]
+    for kind in dict.fromkeys((row["format"], row["precision"]) for row in rows):
+        found = {row["model"]: row for row in rows if (row["format"], row["precision"]) == kind}
+        for reader in dict.fromkeys(reader for row in found.values() for reader in row.get("readers", {})):
+            cells = [_difference(found[model], reader) for model in models]
+            lines.append(f"| {' '.join(dict.fromkeys(kind))} | {reader} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def reliability() -> str:
     """What was done to runs, and what became of them."""
     from report import table
@@ -142,6 +155,12 @@ def _quoted(text: str) -> str:
     """A quotation in Markdown, whatever signs the text has."""
     safe = re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
     return "\n".join(f"> {line}" if line.strip() else ">" for line in safe.strip().splitlines())
+
+
+def _difference(row: dict[str, Any], reader: str) -> str:
+    if "refused" in row:
+        return "refused"
+    return f"{row['readers'][reader]:.1e}" if row["readers"][reader] else "0"
 
 
 def _ratio(spread: dict[str, float]) -> str:
@@ -166,5 +185,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "speedrun": speedrun,
     "equal-work": equal_work,
     "equal-work-stories": equal_work_stories,
+    "exports": exports,
     "reliability": reliability,
 }

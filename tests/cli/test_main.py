@@ -154,6 +154,10 @@ def place(tmp_path: Path, monkeypatch) -> Path:
         ("evaluate model missing.txt", 3, "missing.txt"),
         ("evaluate damaged empty.txt", 3, "empty"),
         ("convert empty.txt out --tokenizer bytes", 5, "empty.txt"),
+        ("export missing --format hf --out out", 5, "there is no model folder missing"),
+        ("export model --format ggml --out out", 2, "choose one of hf, gguf, llama2c, onnx, int8"),
+        ("export model --format hf --out damaged", 2, "which exporting there would delete: name a new folder"),
+        ("push model stories", 2, "give OWNER/NAME"),
     ],
 )
 def test_bad_input_gets_one_line_its_exit_code_and_loses_nothing(arguments, code, words, place, monkeypatch, capsys):

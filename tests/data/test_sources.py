@@ -245,6 +245,7 @@ def test_no_spec_is_a_traceback(spec):
         ([".work/key"], "unfinished prepared stories"),
         (["manifest.json", "config.yaml"], "a run"),
         (["config.json", "model.safetensors"], "a model"),
+        (["config.json", "model.int8.safetensors"], "a model in 8 bits"),
         (["tokenizer.json", "tokenizer_config.json"], "a tokenizer"),
     ],
 )

@@ -8,7 +8,7 @@ from storylm.config.model import ModelConfig
 from storylm.generation.native import kernels
 from storylm.generation.native.decode import AT_ONCE, KINDS, NativeModel, kinds
 from storylm.generation.reading import PRECISIONS, Part, TorchReader, build_reader
-from storylm.model.quantise import from_int8, int8_rows
+from storylm.model.int8 import from_int8, int8_rows
 from storylm.model.transformer import Transformer
 
 LENGTH = AT_ONCE + 10

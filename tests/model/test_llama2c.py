@@ -153,7 +153,10 @@ def test_reading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
         (lambda data: b"PK\x03\x04" + data[4:], "header makes no sense"),
         (lambda data: b"\xff" * len(data), "header makes no sense"),
         (lambda data: data[:12] + struct.pack("<2i", 5, 3) + data[20:], "header makes no sense"),
-        (lambda data: struct.pack("<Ii", 0x616B3432, 2) + data[8:], "version 2"),
+        (lambda data: struct.pack("<Ii", 0x616B3432, 3) + data[8:], "version 3"),
+        (lambda data: struct.pack("<Ii7iBi", 0x616B3432, 2, 24, 20, 2, 6, 3, 40, 16, 1, 0) + data, "makes no sense"),
+        (lambda data: struct.pack("<Ii7iBi", 0x616B3432, 2, 24, 20, 2, 6, 3, 40, 16, 1, 4) + data, "cut short"),
+        (lambda data: struct.pack("<Ii7iBi", 0x616B3432, 2, 24, 20, 2, 6, 3, 40, 16, 1, 7) + data, "cut short"),
     ],
 )
 def test_damage_is_told_in_one_line(damage: Any, message: str, tmp_path: Path) -> None:

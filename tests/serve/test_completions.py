@@ -67,7 +67,7 @@ def test_prompts_may_be_token_ids_with_or_without_the_start_token(client, tokeni
 
 
 def test_likelihoods_are_the_models(client, models, tokenizer):
-    """Of the prompt and of what is told, beside the likeliest in their place; temperature and filters change nothing."""
+    """Of the prompt and of what is told, beside the likeliest in their place; temperature changes nothing."""
     settings = {"prompt": "abc", "max_tokens": 12, "echo": True, "logprobs": 4, "temperature": 0.5, "top_k": 20}
     readable, seed = 0, 0
     while readable < 7:  # the rest are parts of characters, of which the text does not say what they were

@@ -9,10 +9,12 @@ from storylm.cli.config import config
 from storylm.cli.convert import convert
 from storylm.cli.demo import demo
 from storylm.cli.evaluate import evaluate
+from storylm.cli.export import export
 from storylm.cli.generate import generate
 from storylm.cli.plan import plan
 from storylm.cli.prepare import prepare
 from storylm.cli.presets import presets
+from storylm.cli.push import push
 from storylm.cli.serve import serve
 from storylm.cli.speedrun import speedrun
 from storylm.cli.tokenizer import tokenizer
@@ -30,6 +32,8 @@ COMMANDS = (
     generate,
     compare,
     convert,
+    export,
+    push,
     serve,
     speedrun,
 )

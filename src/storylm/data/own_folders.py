@@ -7,6 +7,7 @@ _SIGNS = {
     "unfinished prepared stories": (".work/key",),
     "a run": ("manifest.json", "config.yaml"),
     "a model": ("config.json", "model.safetensors"),
+    "a model in 8 bits": ("config.json", "model.int8.safetensors"),
     "a tokenizer": ("tokenizer.json", "tokenizer_config.json"),
 }
 

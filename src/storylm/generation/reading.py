@@ -17,7 +17,7 @@ from storylm.config.errors import UsageError
 from storylm.generation.cache import SlotCache
 from storylm.generation.native import kernels
 from storylm.generation.native.decode import NativeModel
-from storylm.model.quantise import from_int8, int8_rows
+from storylm.model.int8 import from_int8, int8_rows
 from storylm.model.transformer import Transformer
 
 PRECISIONS = ("fp32", "bf16", "int8")

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from storylm.config.errors import CheckpointError, SetupError
 from storylm.config.files import expanded
+from storylm.model.quantised import INT8_WEIGHTS
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -23,7 +24,15 @@ TOKENIZER_FILES = (
 )
 BUILT_IN = Path(__file__).parents[1] / "models"  # a folder for each model that comes with the package
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_FROM_HUB = ["config.json", "generation_config.json", _SINGLE, _INDEX, "model-*.safetensors", *TOKENIZER_FILES]
+_FROM_HUB = [
+    "config.json",
+    "generation_config.json",
+    _SINGLE,
+    _INDEX,
+    INT8_WEIGHTS,
+    "model-*.safetensors",
+    *TOKENIZER_FILES,
+]
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _NO_PICKLE = (
     "there are weights in pickle files, which can run any code when they are read, so storylm does not; where you "
@@ -76,19 +85,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+def read_weights(folder: Path, single: str = _SINGLE) -> dict[str, torch.Tensor]:
     """All tensors of a model folder, from one safetensors file or from several with an index.
 
     Raises:
         CheckpointError: missing or damaged files.
     """
-    if (folder / _INDEX).is_file() and not (folder / _SINGLE).is_file():
+    if (folder / _INDEX).is_file() and not (folder / single).is_file():
         weight_map = read_json(folder / _INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise CheckpointError(f"{_INDEX} is damaged: it has no weight_map")
         shards = sorted(set(weight_map.values()))
     else:
-        weight_map, shards = None, [_SINGLE]
+        weight_map, shards = None, [single]
     weights: dict[str, torch.Tensor] = {}
     for shard in shards:
         if Path(shard).name != shard:  # an index from elsewhere must not make us read outside its folder
@@ -124,6 +133,6 @@ def _download(repo: str, revision: str | None) -> Path:
         raise CheckpointError(
             f"there is no folder {repo.replace('/', os.sep)} here, and as a model of the Hub it cannot be had: {reason}"
         ) from error
-    if not any((folder / name).is_file() for name in (_SINGLE, _INDEX)):
+    if not any((folder / name).is_file() for name in (_SINGLE, _INDEX, INT8_WEIGHTS)):
         raise CheckpointError(f"{repo} on the Hub has no {_SINGLE}; if {_NO_PICKLE}")
     return folder

@@ -2,7 +2,8 @@
 
     config.json  generation_config.json  model.safetensors  tokenizer.json  tokenizer_config.json
 
-Weights come in as fp32 on the CPU whatever precision the file has, and go out as they are.
+Weights come in as fp32 on the CPU whatever precision the file has, and go out as they are, or in 8 bits, in a folder
+that only we read (`model.quantised`).
 """
 
 import json
@@ -16,14 +17,15 @@ from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.files import atomic_folder, write_text
 from storylm.model.families import from_config_json, to_config_json
 from storylm.model.folders import TOKENIZER_FILES, find_model_folder, read_json, read_weights
-from storylm.model.tensor_names import from_file, to_file
+from storylm.model.quantised import INT8_WEIGHTS, dequantised, is_marked, marked, quantised, unmarked
+from storylm.model.tensor_names import NAMES, from_file, to_file
 from storylm.model.transformer import Transformer
 from storylm.text.files import has_tokenizer
 from storylm.text.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
 # What `save` may replace: a folder with anything else in it is not ours to delete.
-MODEL_FILES = {"config.json", "generation_config.json", WEIGHTS, *TOKENIZER_FILES}
+MODEL_FILES = {"config.json", "generation_config.json", WEIGHTS, INT8_WEIGHTS, *TOKENIZER_FILES}
 
 
 def load(source: str | Path) -> tuple[Transformer, Tokenizer | None]:
@@ -50,11 +52,12 @@ def load(source: str | Path) -> tuple[Transformer, Tokenizer | None]:
     return model, tokenizer
 
 
-def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | Path) -> None:
+def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | Path, int8: bool = False) -> None:
     """Write a model folder, whole or not at all; a model folder that stands there is replaced.
 
     Loading it gives the same weights bit for bit, and `AutoModelForCausalLM` and `AutoTokenizer` of
-    transformers 4.57 and 5 load it too.
+    transformers 4.57 and 5 load it too. With `int8` it takes a quarter of the room, loads with rounded weights, and
+    transformers refuses it.
 
     >>> save(model, tokenizer, "models/mine")                                       # doctest: +SKIP
 
@@ -65,19 +68,22 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | Path) ->
     folder = Path(folder)
     check_replaceable(folder)
     with atomic_folder(folder) as temporary:
-        write_model_files(model, tokenizer, temporary)
+        write_model_files(model, tokenizer, temporary, int8)
 
 
-def write_model_files(model: Transformer, tokenizer: Tokenizer | None, folder: Path) -> None:
+def write_model_files(model: Transformer, tokenizer: Tokenizer | None, folder: Path, int8: bool = False) -> None:
     """Write the files of a model folder into one that exists: the part of `save` that checkpoints share."""
     check_vocabulary(model, tokenizer)
     config_json = to_config_json(model.config, tokenizer)
     dtype = str(model.head_weight.dtype).removeprefix("torch.")
     config_json |= {"dtype": dtype, "torch_dtype": dtype}
     weights = to_file({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, model.config)
+    if int8:
+        config_json, weights = marked(config_json), quantised(weights, NAMES[model.config.family])
     write_json(folder / "config.json", config_json)
     write_json(folder / "generation_config.json", _generation_config(tokenizer))
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})  # transformers 4 refuses files without it
+    # Transformers 4 refuses files without this metadata.
+    save_file(weights, folder / (INT8_WEIGHTS if int8 else WEIGHTS), metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
 
@@ -115,10 +121,13 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def _read_model(folder: Path) -> Transformer:
-    config = from_config_json(read_json(folder / "config.json"))
+    values = read_json(folder / "config.json")
+    int8 = is_marked(values)
+    config = from_config_json(unmarked(values) if int8 else values)
     with torch.device("meta"):
         like = Transformer(config).state_dict()  # names and shapes
-    weights = from_file(read_weights(folder), like, config)
+    file = dequantised(read_weights(folder, INT8_WEIGHTS)) if int8 else read_weights(folder)
+    weights = from_file(file, like, config)
     with torch.random.fork_rng(devices=[]):  # the layers draw weights that are replaced at once
         model = Transformer(config)
     model.load_state_dict(weights)

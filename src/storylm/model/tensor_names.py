@@ -1,7 +1,7 @@
 """Weights under the names and in the shapes of transformers' files, and back.
 
-Ours are `blocks.2.attention.q.weight` and the like, each a matrix [outputs, inputs]. A file always has the
-rotary features in halves, whatever `rope_layout` the model computes with.
+Ours are `blocks.2.attention.q.weight` and the like, each a matrix [outputs, inputs]. A file has the rotary
+features in the layout of its names, whatever `rope_layout` the model computes with.
 """
 
 import re
@@ -29,6 +29,7 @@ class Names:
     around: dict[str, str]
     within: dict[str, str]
     transposed: tuple[str, ...] = ()  # modules whose matrices are stored [inputs, outputs]
+    rope_layout: str = "half"  # see `ModelConfig.rope_layout`
 
     def theirs(self, name: str) -> str:
         """The name in the file of a parameter of ours."""
@@ -98,46 +99,42 @@ _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _ROTATED = re.compile(r".*\.attention\.[qk](_norm)?\.(weight|bias)")
 
 
-def to_file(ours: Tensors, config: ModelConfig) -> dict[str, Tensor]:
-    """What the file of a model with these parameters holds.
+def to_file(ours: Tensors, config: ModelConfig, names: Names | None = None) -> dict[str, Tensor]:
+    """What the file of a model with these parameters holds, under transformers' names or the `names` given.
 
     >>> sorted(to_file({"norm.bias": torch.zeros(4)}, ModelConfig(family="gpt2")))       # doctest: +SKIP
     ['transformer.ln_f.bias']
     """
-    names = NAMES[config.family]
+    names = names or NAMES[config.family]
     parts: dict[str, list[Tensor]] = {}
     for name, tensor in ours.items():
-        if config.rope_layout == "interleaved" and _ROTATED.fullmatch(name):
-            tensor = in_halves(tensor, config.head_dim)
+        tensor = with_layout(name, tensor, config, names.rope_layout)
         parts.setdefault(names.theirs(name), []).append(tensor)
     stacked = {name: torch.cat(tensors) if len(tensors) > 1 else tensors[0] for name, tensors in parts.items()}
     return {name: (tensor.T if names.is_transposed(name) else tensor).contiguous() for name, tensor in stacked.items()}
 
 
-def from_file(file: Tensors, like: Tensors, config: ModelConfig) -> dict[str, Tensor]:
+def from_file(file: Tensors, like: Tensors, config: ModelConfig, names: Names | None = None) -> dict[str, Tensor]:
     """The parameters `like` these (their names and shapes) in fp32, from a file that holds what `to_file(like)` would.
 
     Raises:
         CheckpointError: names that are missing or too many, other shapes, numbers that are quantised.
     """
-    names = NAMES[config.family]
-    file = without_extras(file, config)
-    _check(file, to_file(like, config))
+    names = names or NAMES[config.family]
+    file = without_extras(file, config, names)
+    _check(file, to_file(like, config, names))
     ours, taken = {}, dict.fromkeys(file, 0)
     for name, parameter in like.items():
         theirs = names.theirs(name)
         stacked = file[theirs].T if names.is_transposed(theirs) else file[theirs]
         tensor = stacked[taken[theirs] : taken[theirs] + len(parameter)]
         taken[theirs] += len(parameter)
-        if config.rope_layout == "interleaved" and _ROTATED.fullmatch(name):
-            tensor = interleaved(tensor, config.head_dim)
-        ours[name] = tensor.float().contiguous()
+        ours[name] = with_layout(name, tensor, config, config.rope_layout, names.rope_layout).float().contiguous()
     return ours
 
 
-def without_extras(file: Tensors, config: ModelConfig) -> dict[str, Tensor]:
+def without_extras(file: Tensors, config: ModelConfig, names: Names) -> dict[str, Tensor]:
     """The weights alone, under full names: no buffers, no copy of a tied head."""
-    names = NAMES[config.family]
     head = f"{names.around['head']}.weight"
     bare = not any(name.startswith(names.base) for name in file)
     weights = {
@@ -151,6 +148,16 @@ def without_extras(file: Tensors, config: ModelConfig) -> dict[str, Tensor]:
             raise CheckpointError(f"tie_word_embeddings is true, but {head} is not equal to the embedding table")
         del weights[head]
     return weights
+
+
+def with_layout(name: str, tensor: Tensor, config: ModelConfig, wanted: str, given: str | None = None) -> Tensor:
+    """A parameter of ours with its rotary features in the layout `wanted`; `given`: the one it has, if not the model's.
+
+    What does not rotate comes back as it is.
+    """
+    if wanted == (given or config.rope_layout) or config.positions != "rotary" or not _ROTATED.fullmatch(name):
+        return tensor
+    return (in_halves if wanted == "half" else interleaved)(tensor, config.head_dim)
 
 
 def in_halves(tensor: Tensor, head_dim: int) -> Tensor:

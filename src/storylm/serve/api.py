@@ -100,8 +100,11 @@ def create_app(hosts: list[Host], settings: ServeSettings) -> FastAPI:
     app.add_middleware(Guard, settings=settings, count=metrics.count)
     described = app.openapi
 
-    def openapi() -> dict[str, Any]:  # FastAPI's own answer to what is not valid is told as 400 here
+    def openapi() -> dict[str, Any]:
+        """What FastAPI describes, with the models there are, and 400 where it answers 422 to what is not valid."""
         schema = described()
+        for body in ("CompletionRequest", "AttentionRequest"):
+            schema["components"]["schemas"][body]["properties"]["model"]["enum"] = list(batcher.hosts)
         for path in schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)

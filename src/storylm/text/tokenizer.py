@@ -76,12 +76,12 @@ class Tokenizer:
 
         Others lose something: SentencePiece's read "▁" as a space, and llama2.c's makes one space of several.
         """
-        return is_byte_level(json.loads(self._tokenizer.to_str()))
+        return is_byte_level(self.to_json())
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, as hex, of what decides which ids a story becomes: tokenizer.json in canonical form, start, end."""
-        spec = [json.loads(self._tokenizer.to_str()), self.start_id, self.end_id]
+        spec = [self.to_json(), self.start_id, self.end_id]
         return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
@@ -131,6 +131,10 @@ class Tokenizer:
     def story_ids(self, ids: Sequence[int]) -> list[int]:
         """A story's ids as they stand in a stream: with the end token, and the start token where it is another."""
         return [*ids, self.end_id] if self.start_id == self.end_id else [self.start_id, *ids, self.end_id]
+
+    def to_json(self) -> dict[str, Any]:
+        """What tokenizer.json says: the model, the special tokens, and the steps before and after."""
+        return json.loads(self._tokenizer.to_str())
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which `load` and transformers' AutoTokenizer read."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from storylm.config.model import ModelConfig
 from storylm.generation.native import kernels
-from storylm.model.quantise import int8_rows
+from storylm.model.int8 import int8_rows
 from storylm.model.transformer import Block, Transformer
 
 # In the order of decode.cpp.
