@@ -132,7 +132,7 @@ def open_ctranslate2(folder: Path, precision: str, batch: int, capacity: int, de
 
 def open_llama2c(folder: Path, precision: str, batch: int, capacity: int, device: str, threads: int) -> Tell:
     """A binary of llama2.c, which tells how fast it was: the seconds of its tokens are `tell.seconds`."""
-    program, version = {"fp32": ("run", 1), "int8": ("runq", 2)}[precision]
+    program, version = {"fp32": ("run", 0), "int8": ("runq", 2)}[precision]
     command = [str(folder / program), str(folder / LLAMA2C.format(version)), "-z", str(folder / WORDS), "-t", "0"]
 
     def tell(prompts: Ids, count: int) -> list[list[int]]:
