@@ -1,7 +1,7 @@
 """How sure a figure is, from how much stories differ: intervals, and a test of two models on the same stories.
 
-Stories are the unit, as their tokens are not independent. An interval is the percentile bootstrap's (Efron 1979): stories
-are drawn with replacement, as many as there are, and the figure is computed anew from their sums.
+Stories are the unit, as their tokens are not independent. An interval is the percentile bootstrap's (Efron 1979):
+stories are drawn with replacement, as many as there are, and the figure is computed anew from their sums.
 """
 
 # S stories, C sums that a figure is made of, R repetitions

@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Breakdown:
 
 
 class Details:
-    """A listener of `evaluate`; `breakdown` is asked for after the pass. Keeps the stories and 17 bytes a token in memory.
+    """A listener of `evaluate`; `breakdown` is asked for after the pass. In memory: the stories, and 17 bytes a token.
 
     >>> details = Details(model, tokenizer)                                           # doctest: +SKIP
     >>> evaluate(model, tokenizer, stories, listeners=[details])                      # doctest: +SKIP
@@ -82,15 +83,17 @@ class Details:
         self._stories.append((text, len(scored.encode())))
 
     def tokens(self, scored: Scored) -> None:
-        kept_N = scored.targets_N != self._tokenizer.end_id
-        hidden_ND = scored.hidden_ND[kept_N.tolist()]
-        sure_N, right_N = likeliest(hidden_ND, self._model.head_weight, scored.targets_N[kept_N])
-        order = scored.stories_N[kept_N].astype(np.int32), scored.places_N[kept_N].astype(np.int32)
-        self._tokens.append((*order, scored.nats_N[kept_N].astype(np.float32), sure_N, right_N))
+        kept_N = scored.targets != self._tokenizer.end_id
+        hidden_ND = scored.hidden[kept_N.tolist()]
+        sure_N, right_N = likeliest(hidden_ND, self._model.head_weight, scored.targets[kept_N])
+        order = scored.stories[kept_N].astype(np.int32), scored.places[kept_N].astype(np.int32)
+        self._tokens.append((*order, scored.nats[kept_N].astype(np.float32), sure_N, right_N))
 
     def breakdown(self) -> Breakdown:
         """The sums of all that was heard."""
-        stories_N, places_N, nats_N, sure_N, right_N = (np.concatenate(kept) for kept in zip(*self._tokens, strict=True))
+        stories_N, places_N, nats_N, sure_N, right_N = (
+            np.concatenate(kept) for kept in zip(*self._tokens, strict=True)
+        )
         ordered_N = nats_N[np.lexsort((places_N, stories_N))].astype(np.float64)
         ends = np.cumsum(np.bincount(stories_N, minlength=len(self._stories)))
         common = _common_words([text for text, _ in self._stories])
@@ -162,7 +165,7 @@ def _common_words(stories: list[str]) -> set[str]:
 
 
 def _ranges(edges: tuple[int, ...]) -> list[str]:
-    return [f"{first}-{end - 1}" for first, end in zip(edges, edges[1:], strict=False)] + [f"{edges[-1]}-"]
+    return [f"{first}-{end - 1}" for first, end in pairwise(edges)] + [f"{edges[-1]}-"]
 
 
 _NAMES = {

@@ -38,14 +38,14 @@ Combine = Callable[[Sequence[float]], Sequence[float]]  # totals of these storie
 class Scored:
     """Some tokens that were scored, N of them, in no particular order; end tokens are among them."""
 
-    stories_N: np.ndarray
+    stories: np.ndarray  # [N]
     """Which story each is of, counted from 0 in the order they came."""
-    places_N: np.ndarray
+    places: np.ndarray  # [N]
     """Which token of its story, counted from 0."""
-    targets_N: np.ndarray
-    nats_N: np.ndarray
+    targets: np.ndarray  # [N]
+    nats: np.ndarray  # [N]
     """In fp64."""
-    hidden_ND: Tensor
+    hidden: Tensor  # [N, D]
     """What the model predicted each from, on its device."""
 
 

@@ -27,29 +27,31 @@ class PerStory:
     def story(self, number: int, text: str, scored: str) -> None:
         self._bytes.append(len(scored.encode()))
         if number >= len(self._nats):
-            self._nats, self._tokens = (np.concatenate([kept, np.zeros_like(kept)]) for kept in (self._nats, self._tokens))
+            self._nats, self._tokens = (
+                np.concatenate([kept, np.zeros_like(kept)]) for kept in (self._nats, self._tokens)
+            )
 
     def tokens(self, scored: Scored) -> None:
-        of_text_N = scored.targets_N != self._end_id
-        np.add.at(self._nats, scored.stories_N, np.where(of_text_N, scored.nats_N, 0.0))
-        np.add.at(self._tokens, scored.stories_N, of_text_N)
+        of_text_N = scored.targets != self._end_id
+        np.add.at(self._nats, scored.stories, np.where(of_text_N, scored.nats, 0.0))
+        np.add.at(self._tokens, scored.stories, of_text_N)
 
     @property
-    def nats_S(self) -> np.ndarray:  # noqa: N802
+    def story_nats(self) -> np.ndarray:
         return self._nats[: len(self._bytes)]
 
     @property
-    def tokens_S(self) -> np.ndarray:  # noqa: N802
+    def story_tokens(self) -> np.ndarray:
         return self._tokens[: len(self._bytes)]
 
     @property
-    def bytes_S(self) -> np.ndarray:  # noqa: N802
+    def story_bytes(self) -> np.ndarray:
         return np.array(self._bytes)
 
     def measures(self, likelihood: Likelihood, seed: int = 0) -> list[Measure]:
         """Bits per byte, nats per token and perplexity, each with its interval over stories."""
-        by_byte = np.stack([self.nats_S / math.log(2), self.bytes_S], axis=1)
-        by_token = np.stack([self.nats_S, self.tokens_S], axis=1)
+        by_byte = np.stack([self.story_nats / math.log(2), self.story_bytes], axis=1)
+        by_token = np.stack([self.story_nats, self.story_tokens], axis=1)
         nats = interval(by_token, seed=seed)
         perplexities = (math.exp(min(nats[0], 700)), math.exp(min(nats[1], 700)))
         return [
@@ -67,9 +69,10 @@ def compare(first: PerStory, second: PerStory, seed: int = 0) -> Paired:
     Raises:
         DataError: there are none, or the two did not hear of the same stories.
     """
-    if len(first.bytes_S) != len(second.bytes_S):
-        raise DataError(f"{len(first.bytes_S)} stories against {len(second.bytes_S)}: judge both models by the same")
-    alike = first.bytes_S == second.bytes_S
+    heard, also = len(first.story_bytes), len(second.story_bytes)
+    if heard != also:
+        raise DataError(f"{heard} stories against {also}: judge both models by the same")
+    alike = first.story_bytes == second.story_bytes
     if not alike.any():
         raise DataError("no story of which both models scored the same: give a stride, so that all is scored")
-    return paired_test(first.nats_S[alike], second.nats_S[alike], first.bytes_S[alike], seed)
+    return paired_test(first.story_nats[alike], second.story_nats[alike], first.story_bytes[alike], seed)

@@ -1,9 +1,10 @@
 """Words, sentences, names and speech in a story, by rule. What is judged by them is judged by the same everywhere.
 
-A **word** is a run of letters, with apostrophes inside. A **sentence** ends at . ! ? or an ellipsis, and the quotation
-marks after it, before a space or line end; a line end between paragraphs ends one too. A **name** is a word that in this story is capitalised where
-no sentence and no speech begins, and never written small; every mention of it counts, at the beginning of a sentence too
-("Mom" is a name, "I" is none). **Speech** is what stands between double quotation marks, straight or curly, within a paragraph.
+A **word** is a run of letters, with apostrophes inside. A **sentence** ends at . ! ? or an ellipsis, and the
+quotation marks after it, before a space or line end; a line end between paragraphs ends one too. A **name** is a
+word that in this story is capitalised where no sentence and no speech begins, and never written small; every
+mention of it counts, at the beginning of a sentence too ("Mom" is a name, "I" is none). **Speech** is what stands
+between double quotation marks, straight or curly, within a paragraph.
 """
 
 import re
