@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
+from storylm.config.errors import SetupError
 from storylm.evaluation.likelihood import evaluate
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.per_story import PerStory
@@ -37,6 +39,18 @@ class Real:
 
     endings: Sequence[Told]
     others: Sequence[Told]
+
+    @property
+    def whole(self) -> "Real":
+        """The same stories from the start, with no beginning given."""
+        return Real(*([Told("", story.text) for story in some] for some in (self.endings, self.others)))
+
+
+def check_extra() -> None:
+    """Raise `SetupError` now rather than after an hour, if the extra `eval` is not installed."""
+    for module in ("harper", "sacrebleu", "rouge_score"):
+        if find_spec(module) is None:
+            raise SetupError(f"judging stories needs {module}: pip install 'storylm[eval]'")
 
 
 def judge_stories(

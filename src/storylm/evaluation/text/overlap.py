@@ -28,9 +28,9 @@ def overlap(told: Sequence[str], true: Sequence[str], seed: int = 0) -> list[Mea
     others = [*true[1:], *true[:1]]
     measures = [Measure("bleu", corpus_bleu(told, true), "higher", None, corpus_bleu(others, true))]
     scores, floor = rouge(told, true), rouge(others, true)
-    for name, ours, theirs in zip(ROUGES, scores.T, floor.T, strict=True):
-        pairs = (np.stack([figures, np.ones_like(figures)], axis=1) for figures in (ours, theirs))
-        measures.append(summed(name.replace("rouge", "rouge_").lower(), "higher", *pairs, seed=seed))
+    for name, *both in zip(ROUGES, scores.T, floor.T, strict=True):
+        ours, theirs = (np.stack([figures, np.ones_like(figures)], axis=1) for figures in both)
+        measures.append(summed(name.replace("rouge", "rouge_").lower(), "higher", ours, theirs, seed=seed))
     return measures
 
 
