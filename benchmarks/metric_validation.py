@@ -2,15 +2,16 @@
 
     python benchmarks/metric_validation.py [--stories 200] [--seeds 3] [--output benchmarks/results/metrics.json]
 
-Stories are the first of the validation file in `STORYLM_SHARED` (default: ../shared), further ones are what MAUVE and uncommon
-words compare with; the judge is stories260K (llama2.c) of the same folder. A metric ranks a damage if its figure moves one
-way, from undamaged through every amount, with each of several seeds of damage.
+Stories are the first of the validation file in `STORYLM_SHARED` (default: ../shared), further ones are what MAUVE and
+uncommon words compare with; the judge is stories260K (llama2.c) of the same folder. A metric ranks a damage if its
+figure moves one way, from undamaged through every amount, with each of several seeds of damage.
 """
 
 import argparse
 import json
 import lzma
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def in_order(values: list[float | None]) -> bool:
     (True, True, False, False)
     """
     known = [value for value in values if value is not None]
-    pairs = list(zip(known, known[1:], strict=False))
+    pairs = list(pairwise(known))
     return len(known) == len(values) and (all(a < b for a, b in pairs) or all(a > b for a, b in pairs))
 
 
@@ -103,7 +104,7 @@ def main(given: list[str] | None = None) -> int:
         "others": len(stories) - options.stories,
         "seeds": options.seeds,
         "judge": "stories260K",
-        "versions": versions(),
+        "versions": versions(("torch", "numpy", "sacrebleu", "rouge-score", "harper-py")),
         "commit": commit(),
     }
     write_text(options.output, json.dumps({**about, "metrics": metrics}, indent=2) + "\n")

@@ -42,7 +42,7 @@ def test_every_byte_is_in_the_part_it_belongs_to():
     found = parts(text, common={"saw", "a", "hi", "it", "said", "she", "ran", "to"})
     assert found["words", "names"] == "Lily Lily Tom"
     assert found["words", "rare words"] == " zebra"
-    assert found["words", "other words"] == ' saw aHi it saidShe ran to'
+    assert found["words", "other words"] == " saw aHi it saidShe ran to"
     assert found["words", "between words"] == '. ",!".\n.'
     assert found["speech", "speech"] == '"Hi, Lily!"'
     assert found["sentence", "first"] == "Lily saw a zebra."

@@ -188,9 +188,13 @@ def test_spans_are_where_the_tokens_stand(name, request):
         assert (np.diff(spans[:, 1]) >= 0).all()
         covered = {place for first, end in spans.tolist() for place in range(first, end)}
         assert covered == set(range(len(text)))
-        whole = [(text[first:end], tokenizer.decode([id])) for (first, end), id in zip(spans.tolist(), ids, strict=True)]
+        whole = [
+            (text[first:end], tokenizer.decode([id])) for (first, end), id in zip(spans.tolist(), ids, strict=True)
+        ]
         # Where a token is whole characters, it decodes to them, but for a space that SentencePiece adds or drops.
-        assert all(span.strip() == decoded.strip() for span, decoded in whole if "\ufffd" not in decoded and span.isascii())
+        assert all(
+            span.strip() == decoded.strip() for span, decoded in whole if "\ufffd" not in decoded and span.isascii()
+        )
 
 
 def test_spans_of_a_lone_surrogate_are_refused():

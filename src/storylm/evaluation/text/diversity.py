@@ -51,6 +51,8 @@ def self_bleu(stories: Sequence[Told]) -> float | None:
 def _first_words(stories: Sequence[Told]) -> Iterator[list[str]]:
     left = WORDS
     for story in stories:
+        if not left:
+            return
         some = words(story.told)[:left]
         left -= len(some)
         yield some
