@@ -51,12 +51,12 @@ def test_true_endings_are_as_good_as_the_reference(model, letters):
 
 
 def test_damage_shows(model, letters, valid_stories):
-    told = [Told("", story) for story in valid_stories[:60]]
-    real = Real(told, [Told("", story) for story in valid_stories[60:120]])
-    worse = [Told("", story) for story in damaged(valid_stories[:60], "repeated sentences", 0.5)]
+    told = [Told("", story) for story in valid_stories[:25]]
+    real = Real(told, [Told("", story) for story in valid_stories[25:50]])
+    worse = [Told("", story) for story in damaged(valid_stories[:25], "repeated sentences", 0.5)]
     found = {measure.name: measure for measure in judge_stories(worse, real)}
     assert found["repeated_sentences"].value > 0.2 > found["repeated_sentences"].reference
-    assert found["compression_ratio"].value > found["compression_ratio"].reference
+    assert found["repeated_4_grams"].value > found["repeated_4_grams"].reference
 
 
 def test_empty_stories_are_no_accident(model, letters):
