@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from storylm.evaluation.likelihood import evaluate
-from storylm.evaluation.text.mauve import MeanState, area, k_means, mauve, principal
+from storylm.evaluation.text.mauve import LastState, area, k_means, mauve, principal
 
 
 def test_the_area_is_1_for_equal_histograms_and_falls_to_0():
@@ -55,17 +56,37 @@ def test_principal_components_keep_distances_and_drop_noise():
     assert np.linalg.norm(found[0] - found[1]) == pytest.approx(np.linalg.norm(wide[0] - wide[1]), rel=1e-3)
 
 
-def test_the_mean_state_of_a_story_is_the_same_in_any_batch(model, letters, stories):
-    alone, together = [], MeanState()
-    evaluate(model, letters, stories[:5], listeners=[together])
+def test_the_last_state_of_a_story_is_the_same_in_any_batch(model, letters, stories):
+    """Also of stories longer than the context, whose last window ends them."""
+    alone, together = [], LastState()
+    evaluate(model, letters, stories[:5], stride=5, listeners=[together])
     for story in stories[:5]:
-        state = MeanState()
-        evaluate(model, letters, [story], listeners=[state])
+        state = LastState()
+        evaluate(model, letters, [story], stride=5, listeners=[state])
         alone.append(state.features[0])
     assert np.allclose(together.features, alone, atol=1e-4)
-    ids = [letters.start_id, *stories[0].encode()]
-    import torch
-
+    ids = [letters.start_id, *b"A cat."]
     with torch.inference_mode():
-        expected = model.hidden(torch.tensor([ids]))[0].mean(0)
+        expected = model.hidden(torch.tensor([ids]))[0, -1]
     assert np.allclose(together.features[0], expected, atol=1e-4)
+    assert not np.allclose(together.features[0], together.features[1], atol=1e-2)
+
+
+def test_sentences_out_of_order_lower_it(shared, valid_stories):
+    from storylm.evaluation.damage import damaged
+    from storylm.model.llama2c import read_llama2c
+    from storylm.text.tokenizer import Tokenizer
+
+    folder = shared / "reference" / "stories260K"
+    judge = read_llama2c(folder / "stories260K.bin"), Tokenizer.load(folder / "tok512.model")
+    short = [story for story in valid_stories if len(story) < 700]
+
+    def features(texts: list[str]) -> np.ndarray:
+        state = LastState()
+        evaluate(*judge, texts, listeners=[state])
+        return state.features
+
+    others = features(short[100:200])
+    sound, broken = features(short[:100]), features(damaged(short[:100], "shuffled sentences", 1.0))
+    assert mauve(sound, others) > 0.85
+    assert mauve(broken, others) < 0.6

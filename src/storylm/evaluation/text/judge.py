@@ -11,7 +11,7 @@ from storylm.evaluation.likelihood import evaluate
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.per_story import PerStory
 from storylm.evaluation.text import diversity, ending, grammar, names, readability, repetition
-from storylm.evaluation.text.mauve import MeanState, mauve
+from storylm.evaluation.text.mauve import LastState, mauve
 from storylm.evaluation.text.memorised import Echoes, memorised
 from storylm.evaluation.text.metric import Metric, Told, summed
 from storylm.evaluation.text.overlap import overlap
@@ -102,7 +102,7 @@ def _by_model(
     """How likely the judge finds the stories, and MAUVE against `others`."""
     model, tokenizer = judge
     groups = [[text for text in group if text.strip()] for group in (told, true, others)]
-    features, nats = MeanState(), PerStory(tokenizer.end_id)
+    features, nats = LastState(), PerStory(tokenizer.end_id)
     evaluate(model, tokenizer, [text for group in groups for text in group], listeners=[features, nats])
     edges = np.cumsum([len(group) for group in groups])[:-1]
     bits_S2 = np.stack([nats.story_nats / np.log(2), nats.story_bytes], axis=1)
