@@ -74,6 +74,29 @@ def test_the_parts_of_each_kind_add_up_to_the_whole(model, letters, stories, str
     )
 
 
+def test_windows_of_a_long_story_are_put_together_in_order(model, letters):
+    """What its first hundred bytes cost does not depend on what comes after them."""
+    story, details = "Once upon a time, in a forest - " * 9, Details(model, letters)
+    evaluate(model, letters, ["Short.", story], stride=9, listeners=[details])
+    beginning = story[:100]
+    expected = evaluate(model, letters, [beginning], stride=9).nats + evaluate(model, letters, ["Short."]).nats
+    assert details.breakdown().parts["position"]["0-99"].nats == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_parts_of_several_stories_are_those_of_each(model, letters):
+    texts = ['Tom ran. "Hi!" he said.', "A long story – it goes on. " * 6, "One more."]
+    each = []
+    for some in (texts, *([text] for text in texts)):
+        details = Details(model, letters)
+        evaluate(model, letters, some, stride=9, listeners=[details])
+        each.append(details.breakdown().parts)
+    together, *alone = each
+    for kind in ("position", "length", "sentence", "speech"):
+        for name, part in together[kind].items():
+            sums = [parts[kind][name].nats for parts in alone if name in parts[kind]]
+            assert part.nats == pytest.approx(sum(sums), rel=1e-5), (kind, name)
+
+
 def test_a_token_that_is_hard_makes_its_own_part_hard(model, letters):
     """Each byte is a token here, so the nats of names are those of their letters."""
 
