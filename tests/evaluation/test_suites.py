@@ -136,6 +136,19 @@ def test_measures_count_what_is_right():
     json.dumps(knows.to_json())
 
 
+def test_by_contrast_what_is_likely_everywhere_wins_nowhere(model, letters, monkeypatch):
+    texts = ("blue.", "green.")
+    suite = Suite(
+        "colours", "", (Item("The sky was", texts, 0), Item("The grass was", texts, 1), Item("It", texts, 0, 1))
+    )
+    nats = np.array([[1, 1], [2, 2], [1.5, 1.5], [2, 2], [7, 7], [8, 8]])
+    monkeypatch.setattr("storylm.evaluation.suites.continuation_nats", lambda *_: nats)
+    answers = ask(model, letters, suite)
+    assert [answer.right for answer in answers] == [True, False, True]
+    assert [answer.right_by_contrast for answer in answers] == [True, True, True]
+    assert answers[1].contrast == (0.25, 0.0)
+
+
 @pytest.mark.parametrize(
     ("free", "right"),
     [

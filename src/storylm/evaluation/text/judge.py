@@ -60,6 +60,7 @@ def judge_stories(
     train: Iterable[str] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda what: None,
+    metrics: Sequence[Metric] | None = None,
 ) -> list[Measure]:
     """Every figure that can be had from what is given.
 
@@ -69,12 +70,13 @@ def judge_stories(
         train: the training stories, read once, for what is memorised.
         seed: of intervals and clusters.
         progress: is told what comes next.
+        metrics: of those that need nothing but stories, only some.
 
     Raises:
         SetupError: the extra `eval` is not installed.
     """
     measures = []
-    metrics: list[Metric] = list(METRICS)
+    metrics = list(METRICS if metrics is None else metrics)
     if real is not None and real.others:
         metrics.append(readability.uncommon(readability.common_words(story.text for story in real.others)))
     for metric in metrics:
