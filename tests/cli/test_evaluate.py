@@ -205,6 +205,7 @@ def test_without_data_stories_begin_as_the_package_has_it(model, tmp_path):
     [
         ([], UsageError, "say what to judge by"),
         (["--details", "--suites", "facts"], UsageError, "about DATA, which is missing"),
+        (["grammar", "--train", "grammar"], UsageError, "say --stories N"),
         (["--suites", "sports"], UsageError, "no prompt suite 'sports'"),
         (["--suites", ","], UsageError, "--suites is empty"),
         (["--stories", "0"], UsageError, "1 or more"),

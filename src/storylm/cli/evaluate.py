@@ -61,6 +61,8 @@ def evaluate(
         )
     if data is None and (details or stride or split or max_stories):
         raise UsageError("--details, --stride, --split and --max-stories are about DATA, which is missing")
+    if stories is None and (train or judge):
+        raise UsageError("--train and --judge are about stories that are told: say --stories N or --stories FILE too")
     names = story_judging.suite_names(suites)
     plan = None if stories is None else story_judging.plan(stories, train, split, data)
     corpus = None if data is None else Corpus(data, split, max_stories)

@@ -2,12 +2,14 @@
 
 import random
 import re
+import sys
 
 import numpy as np
 import pytest
 
+from storylm.config.errors import SetupError
 from storylm.evaluation.bootstrap import interval
-from storylm.evaluation.text import diversity, ending, grammar, names, readability, repetition
+from storylm.evaluation.text import diversity, ending, grammar, names, overlap, readability, repetition
 from storylm.evaluation.text.metric import CorpusMetric, StoryMetric, Told, summed
 
 LINE = "the cat saw a small red bird in the tall tree and ran home "
@@ -134,7 +136,22 @@ def test_grammar_finds_errors_and_forgives_names_and_style():
     assert right == 0
 
 
-def test_every_metric_has_a_name_of_its_own_and_a_docstring_with_its_source():
+@pytest.mark.parametrize(("module", "use"), [("harper", "grammar"), ("sacrebleu", "BLEU"), ("rouge_score", "ROUGE")])
+def test_a_missing_package_is_named_with_its_extra(module, use, monkeypatch):
+    uses = {
+        "grammar": lambda: grammar.lints(Told("", "A cat.")),
+        "BLEU": lambda: overlap.corpus_bleu(["a"], ["a"]),
+        "ROUGE": lambda: overlap.rouge(["a"], ["a"]),
+    }
+    grammar._linter.cache_clear()
+    overlap._scorer.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, f"{module}.rouge_scorer", None)
+    with pytest.raises(SetupError, match=rf"{use} needs .* pip install 'storylm\[eval\]'"):
+        uses[use]()
+
+
+def test_every_metric_has_a_name_of_its_own():
     from storylm.evaluation.text.judge import METRICS
 
     assert len({metric.name for metric in METRICS}) == len(METRICS) > 10

@@ -31,9 +31,7 @@ def lints(story: Told) -> tuple[float, float]:
     Raises:
         SetupError: the extra `eval` is not installed.
     """
-    import harper
-
-    found = _linter().lint(story.told, language=harper.Language.PLAINTEXT)
+    found = _linter().lint(story.told, language="plaintext")
     return sum(lint.lint_kind not in NO_GRAMMAR for lint in found), len(words(story.told)) / 100
 
 
