@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from storylm.config.errors import UsageError
+from storylm.evaluation.answers import Answer, ask, continuation_nats, measures
 from storylm.evaluation.bootstrap import wilson
-from storylm.evaluation.suites import SUITES, Answer, Item, Suite, ask, continuation_nats, load_suite, measures
+from storylm.evaluation.suites import SUITES, Item, Suite, load_suite
 from storylm.evaluation.text.words import name_spans, words
 
 
@@ -142,7 +143,7 @@ def test_by_contrast_what_is_likely_everywhere_wins_nowhere(model, letters, monk
         "colours", "", (Item("The sky was", texts, 0), Item("The grass was", texts, 1), Item("It", texts, 0, 1))
     )
     nats = np.array([[1, 1], [2, 2], [1.5, 1.5], [2, 2], [7, 7], [8, 8]])
-    monkeypatch.setattr("storylm.evaluation.suites.continuation_nats", lambda *_: nats)
+    monkeypatch.setattr("storylm.evaluation.answers.continuation_nats", lambda *_: nats)
     answers = ask(model, letters, suite)
     assert [answer.right for answer in answers] == [True, False, True]
     assert [answer.right_by_contrast for answer in answers] == [True, True, True]

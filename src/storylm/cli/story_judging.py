@@ -37,7 +37,7 @@ def ask_suite(
     model: "Transformer", tokenizer: "Tokenizer", name: str, seed: int, max_new_tokens: int
 ) -> "tuple[list[Measure], list[dict[str, Any]]]":
     """The figures of a suite, and every answer."""
-    from storylm.evaluation import instructions, suites
+    from storylm.evaluation import answers, instructions, suites
 
     with _status(f"asking {name}"):
         if name == INSTRUCT:
@@ -49,8 +49,8 @@ def ask_suite(
             ]
             return instructions.measures(stories, orders), rows
         suite = suites.load_suite(name)
-        answers = suites.ask(model, tokenizer, suite)
-        return suites.measures(suite, answers), [answer.to_json() for answer in answers]
+        found = answers.ask(model, tokenizer, suite)
+        return answers.measures(suite, found), [answer.to_json() for answer in found]
 
 
 @dataclass(frozen=True)
