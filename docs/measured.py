@@ -140,6 +140,27 @@ def exports() -> str:
     return "\n".join(lines)
 
 
+def metrics() -> str:
+    """What every metric of stories says of sound ones, and of damaged ones."""
+    found = read("metrics")["metrics"]
+    kinds = list(next(iter(found.values()))["damages"])
+    lines = [f"| metric | sound | {' | '.join(kinds)} |", "|---|--:|" + "--:|" * len(kinds)]
+    for name, row in found.items():
+        cells = [_damaged(row["damages"][kind]) for kind in kinds]
+        lines.append(f"| {name.replace('_', ' ')} | {_short(row['sound'])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _damaged(row: dict[str, Any]) -> str:
+    """The figures of the least and the most damage, bold where all amounts are ranked."""
+    text = f"{_short(row['values'][0])} to {_short(row['values'][-1])}"
+    return f"**{text}**" if row["ranked"] else text
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
 def reliability() -> str:
     """What was done to runs, and what became of them."""
     from report import table
@@ -186,5 +207,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-work": equal_work,
     "equal-work-stories": equal_work_stories,
     "exports": exports,
+    "metrics": metrics,
     "reliability": reliability,
 }

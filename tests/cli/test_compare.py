@@ -77,3 +77,21 @@ def test_mistakes_come_before_any_story(models):
         call(compare, "no-such-model", "--data", "nowhere.txt")
     with pytest.raises(CheckpointError, match="no-such-model"):
         call(compare, models[0], "no-such-model")
+
+
+def test_models_are_compared_on_the_same_stories(models, tmp_path):
+    import json
+
+    out = tmp_path / "compared.json"
+    arguments = ["-p", "Once", "--max-new-tokens", "5", "--data", "grammar?validation=30", "--output", str(out)]
+    result = call(compare, *models, models[0], *arguments, env={"COLUMNS": "200"})
+    found = json.loads(out.read_text())
+    assert [row["model"] for row in found["models"]] == [*models, models[0]]
+    other, same = found["comparisons"]
+    figures = [row["metrics"][0]["value"] for row in found["models"]]
+    assert other["value"] == pytest.approx(figures[1] - figures[0], abs=0.05)  # of stories that both see whole
+    assert (same["value"], same["p_value"], same["interval"]) == (0, 1, [0, 0])
+    assert (other["against"], other["stories"]) == ("first", 30)
+    assert other["interval"][0] < other["value"] < other["interval"][1]
+    assert f"second - first: {other['value']:+.4f} bits per byte" in result.stdout
+    assert result.stdout.count("p = ") == 2

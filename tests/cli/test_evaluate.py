@@ -93,3 +93,128 @@ def test_a_model_that_is_not_there_and_one_without_a_tokenizer(tmp_path):
     with pytest.raises(CheckpointError, match="--tokenizer"):
         call(evaluate, bare, "grammar?validation=2")
     assert call(evaluate, bare, "grammar?validation=2", "--tokenizer", "bytes").exit_code == 0
+
+
+def judged(tmp_path, *arguments: str) -> dict:
+    out = tmp_path / "figures.json"
+    result = call(evaluate, *arguments, "--output", str(out), "--json")
+    written = json.loads(out.read_text())
+    assert json.loads(result.stdout) == written  # printed and written alike
+    return written
+
+
+ROW = {"name", "value", "interval", "direction", "reference"}
+
+
+def test_every_metric_has_the_same_five_keys(model, data, tmp_path):
+    found = judged(tmp_path, model, data)
+    assert [row["name"] for row in found["metrics"]] == ["bits_per_byte", "nats_per_token", "perplexity"]
+    assert all(set(row) == ROW for row in found["metrics"])
+    first = found["metrics"][0]
+    assert first["value"] == found["bits_per_byte"]
+    assert first["interval"][0] <= first["value"] <= first["interval"][1]
+    more = "grammar?validation=20"
+    assert judged(tmp_path, model, more)["metrics"] != judged(tmp_path, model, more, "--seed", "1")["metrics"]
+
+
+def test_details(model, data, tmp_path):
+    found = judged(tmp_path, model, data, "--details")
+    parts = found["details"]["parts"]
+    assert {kind: sum(part["bytes"] for part in parts[kind].values()) for kind in parts} == dict.fromkeys(
+        parts, found["bytes"]
+    )
+    assert sum(one["tokens"] for one in found["details"]["calibration"]["bins"]) == found["tokens"]
+    shown = call(evaluate, model, data, "--details").stdout
+    assert "rare words" in shown
+    assert "expected error" in shown
+
+
+def test_suites_need_no_data(model, tmp_path):
+    found = judged(tmp_path, model, "--suites", "facts, instruct", "--max-new-tokens", "8")
+    assert {row["name"] for row in found["metrics"]} == {
+        *(f"facts_{kind}" for kind in ("accuracy", "accuracy_per_token", "accuracy_by_contrast", "told")),
+        *(f"instruct_{kind}" for kind in ("word", "sentence", "dialogue", "moral")),
+    }
+    assert "bits_per_byte" not in found
+    assert found["metrics"][0]["reference"] == 0.25
+    answers = found["suites"]["facts"]
+    right = [answer["nats_per_byte"].index(min(answer["nats_per_byte"])) == answer["right"] for answer in answers]
+    assert found["metrics"][0]["value"] == sum(right) / len(right)
+    assert set(found["suites"]) == {"facts", "instruct"}
+    shown = call(evaluate, model, "--suites", "facts").stdout
+    assert "chance" in shown
+
+
+@pytest.fixture
+def real(tmp_path) -> str:
+    path = tmp_path / "real.txt"
+    texts = [f"Tom had {n} cats. One was red. He liked it very much. They all ran home." for n in range(8)]
+    path.write_text("\n<|endoftext|>\n".join(texts))
+    return str(path)
+
+
+@pytest.fixture
+def _eval():
+    for package in ("sacrebleu", "rouge_score", "harper"):
+        pytest.importorskip(package)
+
+
+@pytest.mark.usefixtures("_eval")
+def test_stories_are_told_from_beginnings_and_judged(model, real, tmp_path):
+    arguments = [model, real, "--stories", "3", "--train", real, "--max-new-tokens", "12", "--judge", model]
+    found = judged(tmp_path, *arguments)
+    assert [story["prompt"] for story in found["stories"]] == [f"Tom had {n} cats. One was red." for n in range(3)]
+    named = {row["name"]: row for row in found["metrics"]}
+    assert {"bits_per_byte", "grammar_lints", "bleu", "rouge_l", "mauve", "train_13_grams", "ended_properly"} < set(
+        named
+    )
+    assert named["ended_properly"]["reference"] == 1
+    assert named["longest_train_span"]["reference"] == 9  # real endings, and these are the training stories
+    assert all(set(row) == ROW for row in found["metrics"])
+    assert judged(tmp_path, *arguments)["stories"] == found["stories"]
+    assert judged(tmp_path, *arguments, "--seed", "3")["stories"] != found["stories"]
+    shown = call(evaluate, *arguments).stdout
+    assert "real stories" in shown
+    assert "longest train span" in shown
+
+
+@pytest.mark.usefixtures("_eval")
+def test_stories_of_a_file_are_judged(model, real, tmp_path):
+    told = tmp_path / "told.jsonl"
+    told.write_text("\n".join(json.dumps({"text": f"Once. He ran {n} times."}) for n in range(3)))
+    found = judged(tmp_path, model, "--stories", str(told))
+    assert [story["told"] for story in found["stories"]] == [f"Once. He ran {n} times." for n in range(3)]
+    named = {row["name"]: row for row in found["metrics"]}
+    assert named["ended_properly"]["value"] == 1
+    assert all(row["reference"] is None for row in found["metrics"])
+    beside = {row["name"]: row for row in judged(tmp_path, model, real, "--stories", str(told))["metrics"]}
+    assert beside["flesch_kincaid_grade"]["reference"] is not None
+    assert "bleu" not in beside  # nothing was given to begin with
+
+
+@pytest.mark.usefixtures("_eval")
+def test_without_data_stories_begin_as_the_package_has_it(model, tmp_path):
+    from storylm.evaluation.instructions import beginnings
+
+    found = judged(tmp_path, model, "--stories", "52", "--max-new-tokens", "2")
+    assert [story["prompt"] for story in found["stories"]] == [*beginnings(), *beginnings()[:2]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([], UsageError, "say what to judge by"),
+        (["--details", "--suites", "facts"], UsageError, "about DATA, which is missing"),
+        (["grammar", "--train", "grammar"], UsageError, "say --stories N"),
+        (["--suites", "sports"], UsageError, "no prompt suite 'sports'"),
+        (["--suites", ","], UsageError, "--suites is empty"),
+        (["--stories", "0"], UsageError, "1 or more"),
+        (["--stories", "told.csv"], UsageError, "neither a number nor a file"),
+        (["--stories", "nowhere.jsonl"], DataError, "nowhere"),
+        (["grammar", "--stories", "3", "--train", "nowhere.txt"], DataError, "nowhere"),
+    ],
+)
+@pytest.mark.usefixtures("_eval")
+def test_mistakes_about_suites_and_stories(arguments, error, words):
+    with pytest.raises(error, match=words):
+        call(evaluate, "no-such-model", *arguments)

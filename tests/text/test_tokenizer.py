@@ -177,3 +177,26 @@ def test_truncation_and_padding_of_the_file_are_not_ours(tokenizer_of, tmp_path)
     spec["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
     assert len(Tokenizer.load(tmp_path).encode("Once upon a time, there was a cat.")) > 3
+
+
+@pytest.mark.parametrize("name", ["bytes", "gpt2", "mistral"])
+def test_spans_are_where_the_tokens_stand(name, request):
+    tokenizer = Tokenizer.load("bytes" if name == "bytes" else request.getfixturevalue("shared") / "reference" / name)
+    texts = ["Once upon a time, Lily's café – 🙂!\n\nThe end. <|endoftext|>", "", " two  spaces "]
+    for text, spans, ids in zip(texts, tokenizer.spans(texts), tokenizer.encode_batch(texts), strict=True):
+        assert spans.shape == (len(ids), 2)
+        assert (np.diff(spans[:, 1]) >= 0).all()
+        covered = {place for first, end in spans.tolist() for place in range(first, end)}
+        assert covered == set(range(len(text)))
+        whole = [
+            (text[first:end], tokenizer.decode([id])) for (first, end), id in zip(spans.tolist(), ids, strict=True)
+        ]
+        # Where a token is whole characters, it decodes to them, but for a space that SentencePiece adds or drops.
+        assert all(
+            span.strip() == decoded.strip() for span, decoded in whole if "\ufffd" not in decoded and span.isascii()
+        )
+
+
+def test_spans_of_a_lone_surrogate_are_refused():
+    with pytest.raises(DataError, match="lone surrogate"):
+        Tokenizer.load("bytes").spans(["\ud800"])

@@ -1,7 +1,9 @@
 """`storylm compare`: the same story told by several models."""
 
+import json
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,6 +12,8 @@ from storylm.cli.stories import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from storylm.evaluation.per_story import PerStory
 
 COLUMN = 36  # the narrowest column in which a story is pleasant to read
 
@@ -32,20 +36,29 @@ def compare(
     truncate: options.Truncate = None,
     tokenizer: options.OtherTokenizer = None,
     device: options.Device = "auto",
+    output: Path = typer.Option(None, help="Write stories, figures and comparisons to this JSON file too."),
 ) -> None:
-    """Let several models tell the same stories side by side, with size, speed and, given data, bits per byte."""
+    """Let several models tell the same stories side by side, with size, speed and, given data, bits per byte.
+
+    The models are then compared on the same stories: the difference of each to the first, its 95 % interval over
+    stories and the probability of one so large by chance.
+    """
     from rich.console import Console
 
-    from storylm.cli.judging import judge
+    from storylm.cli.judging import judge_in_full
+    from storylm.config.files import write_text
     from storylm.evaluation.corpus import Corpus
     from storylm.generation.engine import tell
     from storylm.generation.sampling import Sampling
 
+    options.check_output(output)
     prompts = options.read_prompts(prompt, prompts_file)
     sampling = Sampling(repetition_penalty, temperature, top_k or None, top_p, min_p)
     corpus = None if data is None else Corpus(data, split, max_stories)
     told: list[list[str]] = []
     facts: list[str] = []
+    rows: list[dict[str, Any]] = []
+    judged: list[PerStory] = []
     for name in models:
         network, words = options.load_model(name, tokenizer, device)
         began = time.perf_counter()
@@ -63,13 +76,42 @@ def compare(
         seconds = time.perf_counter() - began
         told.append([story.text for story in stories])
         tokens = sum(story.tokens for story in stories)
-        lines = [f"{sum(p.numel() for p in network.parameters()):,} parameters", f"{tokens / seconds:,.0f} tokens/s"]
+        size = sum(p.numel() for p in network.parameters())
+        lines = [f"{size:,} parameters", f"{tokens / seconds:,.0f} tokens/s"]
+        row = {"model": name, "parameters": size, "tokens_per_second": tokens / seconds, "stories": told[-1]}
         if corpus is not None:
-            lines.insert(0, f"{judge(network, words, corpus, title=name).bits_per_byte:.4f} bits per byte")
+            likelihood, per_story, _ = judge_in_full(network, words, corpus, title=name)
+            lines.insert(0, f"{likelihood.bits_per_byte:.4f} bits per byte")
+            row |= {"metrics": [measure.to_json() for measure in per_story.measures(likelihood, seed)]}
+            judged.append(per_story)
         facts.append("\n".join(lines))
+        rows.append(row)
+    comparisons = _paired(models, judged, seed)
+    if output is not None:
+        found = {"prompts": prompts, "data": data, "models": rows, "comparisons": [one for one, _ in comparisons]}
+        write_text(output, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     console = Console(highlight=False)
     show = _side_by_side if console.width >= COLUMN * len(models) else _one_after_another
     console.print(show(models, told, facts))
+    for _, line in comparisons:
+        console.print(line)
+
+
+def _paired(models: list[str], judged: "list[PerStory]", seed: int) -> list[tuple[dict[str, Any], str]]:
+    """Each further model against the first, on the same stories: for JSON, and in words."""
+    from storylm.evaluation.per_story import compare
+
+    found = []
+    for name, per_story in zip(models[1:], judged[1:], strict=False):
+        paired = compare(per_story, judged[0], seed)
+        low, high = paired.interval
+        line = (
+            f"{name} - {models[0]}: {paired.difference:+.4f} bits per byte ({low:+.4f} to {high:+.4f}), "
+            f"p = {paired.p_value:.2g}, {paired.stories:,} stories"
+        )
+        about = {"model": name, "against": models[0], "p_value": paired.p_value, "stories": paired.stories}
+        found.append((about | paired.measure("bits_per_byte_difference").to_json(), line))
+    return found
 
 
 def _side_by_side(models: list[str], told: list[list[str]], facts: list[str]) -> "RenderableType":

@@ -1,84 +1,110 @@
-"""`storylm evaluate`: how well a model predicts stories."""
+"""`storylm evaluate`: how well a model predicts stories, what it knows, and how good the stories are that it tells."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from storylm.cli import options
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from storylm.evaluation.likelihood import Likelihood
+    from storylm.evaluation.corpus import Corpus
+    from storylm.evaluation.measure import Measure
 
 
 def evaluate(
     model: str = typer.Argument(help=options.MODEL_HELP),
-    data: str = typer.Argument(help="Stories: a named corpus, a Hub dataset, a file, a folder or a prepared folder."),
+    data: str | None = typer.Argument(
+        None, help="Stories: a named corpus, a Hub dataset, a file, a folder or a prepared folder."
+    ),
     split: options.SplitName = None,
     batch_size: int = typer.Option(16, help="Rows of the model's context scored at once; it does not change figures."),
     max_stories: options.MaxStories = None,
     stride: int = typer.Option(
         None, help="Score stories longer than the context to their end, in windows that move by so many tokens."
     ),
+    details: bool = typer.Option(False, "--details", help="Bits per byte of parts of stories too, and calibration."),
+    suites: str = typer.Option(
+        None,
+        metavar="NAMES",
+        help="Ask prompt suites: facts, reasoning, context, instruct, with commas between, or all.",
+    ),
+    stories: str = typer.Option(
+        None,
+        metavar="N|FILE",
+        help="Judge stories: N that the model tells from beginnings of DATA, or those of a .txt or .jsonl file.",
+    ),
+    train: str = typer.Option(None, help="The training stories: what of the told ones is copied from there?"),
+    judge: str = typer.Option(None, metavar="MODEL", help="The model whose eyes MAUVE sees with; by default MODEL."),
+    max_new_tokens: options.MaxNewTokens = 256,
+    temperature: options.Temperature = 0.8,
+    seed: options.Seed = 0,
     tokenizer: options.OtherTokenizer = None,
     device: options.Device = "auto",
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
     output: Path = typer.Option(None, help="Write the figures to this JSON file too."),
 ) -> None:
-    """Judge a model: bits per byte, nats per token and perplexity on stories as they are, without any cleaning."""
+    """Judge a model: bits per byte on stories as they are, prompt suites, and the stories that it tells."""
     from rich.console import Console
 
-    from storylm.cli.judging import CONVENTION, judge
+    from storylm.cli import story_judging, tables
+    from storylm.cli.judging import CONVENTION, judge_in_full
+    from storylm.config.errors import UsageError
     from storylm.config.files import write_text
     from storylm.evaluation.corpus import Corpus
 
     options.check_output(output)
-    corpus = Corpus(data, split, max_stories)
+    if data is None and suites is None and stories is None:
+        raise UsageError(
+            "say what to judge by: stories, as in `storylm evaluate MODEL stories.txt`, --suites or --stories"
+        )
+    if data is None and (details or stride or split or max_stories):
+        raise UsageError("--details, --stride, --split and --max-stories are about DATA, which is missing")
+    if stories is None and (train or judge):
+        raise UsageError("--train and --judge are about stories that are told: say --stories N or --stories FILE too")
+    names = story_judging.suite_names(suites)
+    plan = None if stories is None else story_judging.plan(stories, train, split, data)
+    corpus = None if data is None else Corpus(data, split, max_stories)
     network, words = options.load_model(model, tokenizer, device)
-    likelihood = judge(network, words, corpus, batch_size, stride)
+    found: dict[str, Any] = {"model": model, "tokenizer": words.name}
+    measures: list[Measure] = []
+    shown: list[Any] = []
+    if corpus is not None:
+        likelihood, per_story, breakdown = judge_in_full(network, words, corpus, batch_size, stride, details=details)
+        found |= _about(data, corpus) | {"convention": CONVENTION} | likelihood.to_json()
+        measures += per_story.measures(likelihood, seed)
+        shown += tables.of_likelihood(likelihood, measures, CONVENTION)
+        if breakdown is not None:
+            found["details"] = breakdown.to_json()
+            shown += tables.of_details(breakdown)
+    for name in names:
+        asked, answers = story_judging.ask_suite(network, words, name, seed, max_new_tokens)
+        found.setdefault("suites", {})[name] = answers
+        measures += asked
+        shown.append(tables.of_measures(name, asked, reference="chance"))
+    if plan is not None:
+        judges = (network, words) if judge is None else options.load_model(judge, None, device)
+        judged, told = story_judging.judge_told(network, words, plan, judges, temperature, max_new_tokens, seed)
+        found["stories"] = told
+        measures += judged
+        shown.append(tables.of_measures("stories", judged, reference="real stories"))
+    found["metrics"] = [measure.to_json() for measure in measures]
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     if output is not None:  # first of all: who reads what is printed may be gone, as in `| head -3`
-        about = {
-            "model": model,
-            "data": data,
-            "split": corpus.split,
-            "tokenizer": words.name,
-            "unreadable": dict(corpus.unreadable),
-            "repaired": dict(corpus.repaired),
-            "convention": CONVENTION,
-        }
-        write_text(output, json.dumps({**about, **likelihood.to_json()}, indent=2) + "\n")
+        write_text(output, text)
+    if as_json:
+        print(text, end="")
+        return
     console = Console(highlight=False)
-    console.print(_table(likelihood))
-    console.print(f"{CONVENTION} {_about_long_stories(likelihood)}".strip(), style="dim")
+    for part in shown:
+        console.print(part)
 
 
-def _table(likelihood: "Likelihood") -> "Table":
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("[bold]bits per byte[/]", f"[bold]{likelihood.bits_per_byte:.4f}[/]")
-    table.add_row("nats per token", f"{likelihood.nats_per_token:.4f}")
-    table.add_row("perplexity", f"{likelihood.perplexity:,.3f}")
-    if likelihood.special_tokens:
-        table.add_row("nats per end token", f"{likelihood.special_nats / likelihood.special_tokens:.4f}")
-    table.add_row("stories", f"{likelihood.stories:,}")
-    table.add_row("tokens", f"{likelihood.tokens:,}")
-    table.add_row("bytes", f"{likelihood.bytes:,}")
-    table.add_row("truncated stories", f"{likelihood.truncated_stories:,}")
-    return table
-
-
-def _about_long_stories(likelihood: "Likelihood") -> str:
-    """What became of those longer than the context."""
-    context, stride = likelihood.context, likelihood.stride
-    if not likelihood.truncated_stories:
-        return ""
-    if stride is None:
-        return f"Of truncated stories, the first {context} tokens: with --stride {max(1, context // 2)}, all of them."
-    return (
-        f"Truncated stories are longer than the context, {context} tokens, and scored in windows {stride} tokens apart."
-    )
+def _about(data: str | None, corpus: "Corpus") -> dict[str, Any]:
+    return {
+        "data": data,
+        "split": corpus.split,
+        "unreadable": dict(corpus.unreadable),
+        "repaired": dict(corpus.repaired),
+    }

@@ -2,11 +2,14 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from storylm.evaluation.corpus import Corpus
-    from storylm.evaluation.likelihood import Likelihood
+    from storylm.evaluation.details import Breakdown
+    from storylm.evaluation.likelihood import Likelihood, Listener
+    from storylm.evaluation.per_story import PerStory
     from storylm.model.transformer import Transformer
     from storylm.text.tokenizer import Tokenizer
 
@@ -16,6 +19,26 @@ CONVENTION = (
 )
 
 
+def judge_in_full(
+    model: "Transformer",
+    tokenizer: "Tokenizer",
+    corpus: "Corpus",
+    batch_size: int = 16,
+    stride: int | None = None,
+    title: str = "judging",
+    details: bool = False,
+) -> "tuple[Likelihood, PerStory, Breakdown | None]":
+    """The likelihood, every story's share of it and, with `details`, where in stories it comes from; in one pass."""
+    from storylm.evaluation.details import Details
+    from storylm.evaluation.per_story import PerStory
+
+    per_story = PerStory(tokenizer.end_id)
+    parts = Details(model, tokenizer) if details else None
+    listeners = [per_story] if parts is None else [per_story, parts]
+    likelihood = judge(model, tokenizer, corpus, batch_size, stride, title, listeners)
+    return likelihood, per_story, None if parts is None else parts.breakdown()
+
+
 def judge(
     model: "Transformer",
     tokenizer: "Tokenizer",
@@ -23,6 +46,7 @@ def judge(
     batch_size: int = 16,
     stride: int | None = None,
     title: str = "judging",
+    listeners: "Sequence[Listener]" = (),
 ) -> "Likelihood":
     """`evaluate` with progress; says afterwards what could not be read, and how fast it went."""
     from rich.console import Console
@@ -46,7 +70,15 @@ def judge(
         def progress(stories: int, tokens: int) -> None:
             bar.update(task, completed=stories, speed=_speed(stories, tokens, time.perf_counter() - began))
 
-        likelihood = evaluate(model, tokenizer, corpus, batch_size=batch_size, stride=stride, progress=progress)
+        likelihood = evaluate(
+            model,
+            tokenizer,
+            corpus,
+            batch_size=batch_size,
+            stride=stride,
+            progress=progress,
+            listeners=listeners,
+        )
     seconds = time.perf_counter() - began
     print(f"{seconds:.1f} s, {_speed(likelihood.stories, likelihood.tokens, seconds)}", file=sys.stderr)
     for what, counts in (("left out, unreadable", corpus.unreadable), ("read after a repair", corpus.repaired)):

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +32,33 @@ from storylm.text.tokenizer import Tokenizer
 STORIES_AT_ONCE = 2048  # sorted by length together; what is in memory at a time
 Progress = Callable[[int, int], None]  # stories and tokens scored so far
 Combine = Callable[[Sequence[float]], Sequence[float]]  # totals of these stories to those of all
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some tokens that were scored, N of them, in no particular order; end tokens are among them."""
+
+    stories: np.ndarray  # [N]
+    """Which story each is of, counted from 0 in the order they came."""
+    places: np.ndarray  # [N]
+    """Which token of its story, counted from 0."""
+    targets: np.ndarray  # [N]
+    nats: np.ndarray  # [N]
+    """In fp64."""
+    hidden: Tensor  # [N, D]
+    """What the model predicted each from, on its device."""
+
+
+class Listener(Protocol):
+    """Hears of every story and token as they are scored, for figures beyond the totals."""
+
+    def story(self, number: int, text: str, scored: str) -> None:
+        """A story, all of it and as much as is scored. It comes before its tokens, and in the order of `number`."""
+        ...
+
+    def tokens(self, scored: Scored) -> None:
+        """Some scored tokens."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,6 +108,7 @@ def evaluate(
     stride: int | None = None,
     progress: Progress | None = None,
     combine: Combine | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Likelihood:
     """Score every story once; the convention stands at the top of this file.
 
@@ -93,6 +121,7 @@ def evaluate(
         progress: called with the stories and tokens done, after every batch.
         combine: where several processes share the stories: given the totals of those here, returns the totals of
             all. A process may then have none.
+        listeners: hear of every story and token in the same pass (`evaluation.per_story`, `evaluation.details`).
 
     >>> evaluate(model, tokenizer, ["Once upon a time..."]).bits_per_byte      # doctest: +SKIP
     0.914
@@ -117,10 +146,18 @@ def evaluate(
             rows: list[Window] = []
             for text, ids in zip(group, tokenizer.encode_batch(group), strict=True):
                 cut = len(ids) > context
-                totals.add_story(text if stride or not cut else _beginning(tokenizer, ids[:context]), cut)
-                rows += windows(ids, tokenizer.start_id, tokenizer.end_id, context, stride)
+                scored = text if stride or not cut else _beginning(tokenizer, ids[:context])
+                for listener in listeners:
+                    listener.story(totals.stories, text, scored)
+                rows += windows(ids, tokenizer.start_id, tokenizer.end_id, context, stride, totals.stories)
+                totals.add_story(scored, cut)
             for batch in batches(rows, batch_size * context):
-                totals.add_nats(*_score(model, batch), tokenizer.end_id)
+                hidden_ND, nats_N, targets_N = _score(model, batch)
+                totals.add_nats(nats_N, targets_N, tokenizer.end_id)
+                if listeners:
+                    tokens = Scored(*_places(batch), targets_N.numpy(), nats_N.numpy(), hidden_ND)
+                    for listener in listeners:
+                        listener.tokens(tokens)
                 done += sum(window.last for window in batch)
                 if progress is not None:
                     progress(done, totals.tokens)
@@ -159,14 +196,21 @@ class _Totals:
 
 
 @torch.inference_mode()
-def _score(model: Transformer, batch: list[Window]) -> tuple[Tensor, Tensor]:
-    """The nats [N] of a batch's targets, and the targets [N]."""
+def _score(model: Transformer, batch: list[Window]) -> tuple[Tensor, Tensor, Tensor]:
+    """What a batch's targets are predicted from [N, D], their nats [N], and the targets [N]; row by row."""
     tokens_BT, targets_BT = padded(batch, model.device)
     scored_BT = targets_BT != IGNORED
     hidden_ND = model.hidden(tokens_BT)[scored_BT]
     targets_N = targets_BT[scored_BT]
     # Summed in fp64, and there because Apple's GPUs have none.
-    return token_nats(hidden_ND, model.head_weight, targets_N).cpu().double(), targets_N.cpu()
+    return hidden_ND, token_nats(hidden_ND, model.head_weight, targets_N).cpu().double(), targets_N.cpu()
+
+
+def _places(batch: list[Window]) -> tuple[np.ndarray, np.ndarray]:
+    """The story [N] of each target of a batch, and which token of it [N]; row by row."""
+    kept = [np.flatnonzero(window.targets != IGNORED) for window in batch]
+    stories = [np.full(len(places), window.story) for window, places in zip(batch, kept, strict=True)]
+    return np.concatenate(stories), np.concatenate([w.first + places for w, places in zip(batch, kept, strict=True)])
 
 
 def _beginning(tokenizer: Tokenizer, ids: np.ndarray) -> str:

@@ -25,9 +25,15 @@ class Window:
     targets: np.ndarray
     last: bool
     """Whether nothing more of its story is scored."""
+    first: int = 0
+    """Which token of its story the first target is."""
+    story: int = 0
+    """The story's number, whatever the caller counts by."""
 
 
-def windows(ids: np.ndarray, start_id: int, end_id: int, context: int, stride: int | None) -> Iterator[Window]:
+def windows(
+    ids: np.ndarray, start_id: int, end_id: int, context: int, stride: int | None, story: int = 0
+) -> Iterator[Window]:
     """The windows of one story, `ids` being its tokens without special ones; without a stride only the first.
 
     >>> [w.targets.tolist() for w in windows(np.array([7, 8, 9]), start_id=0, end_id=0, context=3, stride=2)]
@@ -41,7 +47,7 @@ def windows(ids: np.ndarray, start_id: int, end_id: int, context: int, stride: i
         window_targets = targets[first:end].copy()
         window_targets[: scored - first] = IGNORED
         last = stride is None or end == len(tokens)
-        yield Window(tokens[first:end], window_targets, last)
+        yield Window(tokens[first:end], window_targets, last, first, story)
         scored = end
         if last:
             return

@@ -108,6 +108,21 @@ class Tokenizer:
             _refuse_surrogates(texts)
             raise
 
+    def spans(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Which characters of its text each token stands for: [N, 2], from and to, for every text.
+
+        A character of several tokens is in the span of each; a token that no character stands for has an empty one.
+
+        >>> Tokenizer.load("bytes").spans(["né"])[0].tolist()
+        [[0, 1], [1, 2], [1, 2]]
+
+        Raises:
+            DataError: a text has a lone surrogate.
+        """
+        _refuse_surrogates(texts)
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [np.array(one.offsets, np.int64).reshape(-1, 2) for one in found]
+
     @property
     def encoder(self) -> str:
         """What `encode_batch` uses: "bytes", "gigatoken" or "tokenizers"."""

@@ -1,0 +1,92 @@
+"""What judging found, as tables for a terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Column, Table
+
+    from storylm.evaluation.details import Breakdown
+    from storylm.evaluation.likelihood import Likelihood
+    from storylm.evaluation.measure import Measure
+
+BETTER = {"higher": "higher", "lower": "lower", "reference": "nearer"}  # the last: to the reference
+
+
+def of_likelihood(likelihood: "Likelihood", measures: "Sequence[Measure]", convention: str) -> "list[RenderableType]":
+    """Bits per byte and all that belongs to it, and the convention."""
+    from rich.text import Text
+
+    table = _plain()
+    table.add_row("[bold]bits per byte[/]", f"[bold]{likelihood.bits_per_byte:.4f}[/]")
+    table.add_row("nats per token", f"{likelihood.nats_per_token:.4f}")
+    table.add_row("perplexity", f"{likelihood.perplexity:,.3f}")
+    if likelihood.special_tokens:
+        table.add_row("nats per end token", f"{likelihood.special_nats / likelihood.special_tokens:.4f}")
+    table.add_row("stories", f"{likelihood.stories:,}")
+    table.add_row("tokens", f"{likelihood.tokens:,}")
+    table.add_row("bytes", f"{likelihood.bytes:,}")
+    table.add_row("truncated stories", f"{likelihood.truncated_stories:,}")
+    low, high = measures[0].interval or (None, None)
+    sure = f"Bits per byte, 95 % over stories: {_number(low)} to {_number(high)}."
+    return [table, Text(f"{convention} {sure} {_about_long_stories(likelihood)}".strip(), style="dim")]
+
+
+def of_details(breakdown: "Breakdown") -> "list[RenderableType]":
+    """Bits per byte of the parts, and calibration."""
+    from rich.table import Table
+
+    parts = Table("part", "", *_figures("bits per byte", "bytes"), box=None, pad_edge=False)
+    for kind, of_kind in breakdown.parts.items():
+        for number, (name, part) in enumerate(of_kind.items()):
+            parts.add_row("" if number else kind, name, _number(part.bits_per_byte), f"{part.bytes:,}")
+    calibration = breakdown.calibration
+    bins = Table("calibration", *_figures("sure", "right", "tokens"), box=None, pad_edge=False)
+    for one in calibration.bins:
+        bins.add_row("", f"{one.confidence:.3f}", f"{one.accuracy:.3f}", f"{one.tokens:,}")
+    bins.add_row("expected error", f"{calibration.error:.4f}", "", "")
+    return ["", parts, "", bins]
+
+
+def of_measures(title: str, measures: "Sequence[Measure]", reference: str) -> "RenderableType":
+    """Every figure with its interval, its reference and which way is better."""
+    from rich.table import Table
+
+    table = Table(title, *_figures("value", "95 %", reference), "better", box=None, pad_edge=False)
+    for one in measures:
+        around = "" if one.interval is None else " to ".join(map(_number, one.interval))
+        name = one.name.removeprefix(f"{title}_").replace("_", " ")
+        table.add_row(name, _number(one.value), around, _number(one.reference), f"[dim]{BETTER[one.direction]}[/]")
+    return table
+
+
+def _figures(*names: str) -> "list[Column]":
+    from rich.table import Column
+
+    return [Column(name, justify="right") for name in names]
+
+
+def _plain() -> "Table":
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _about_long_stories(likelihood: "Likelihood") -> str:
+    """What became of those longer than the context."""
+    context, stride = likelihood.context, likelihood.stride
+    if not likelihood.truncated_stories:
+        return ""
+    if stride is None:
+        return f"Of truncated stories, the first {context} tokens: with --stride {max(1, context // 2)}, all of them."
+    return (
+        f"Truncated stories are longer than the context, {context} tokens, and scored in windows {stride} tokens apart."
+    )

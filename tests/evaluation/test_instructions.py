@@ -1,0 +1,69 @@
+import pytest
+
+from storylm.evaluation import instructions as module
+from storylm.evaluation.instructions import FEATURES, Instruction, beginnings, follow, instructions, measures
+from storylm.evaluation.text.words import words
+
+
+def test_there_are_fifty_beginnings_each_its_own():
+    found = beginnings()
+    assert len(found) == len(set(found)) == 50
+    assert all(text == text.strip() and 12 <= len(words(text)) <= 60 for text in found)
+
+
+def test_instructions_ask_for_what_there_is():
+    found = instructions()
+    assert len(found) >= 20
+    assert len({one.prompt for one in found}) == len(found)
+    assert {feature for one in found for feature in one.features} <= set(FEATURES)
+    kinds = {name.split()[0] for one in found for name in one.check("")}
+    assert kinds == {"word", "sentence", "dialogue", "moral"}
+    assert any(one.summary for one in found)
+
+
+def test_the_prompt_is_that_of_the_data_set():
+    order = Instruction(("run", "red"), ("Dialogue", "Twist"), "He ran.", "A boy runs.")
+    assert order.prompt == (
+        "Features: Dialogue, Twist\nWords: run, red\nSummary: A boy runs.\nRandom sentence: He ran.\nStory: \n\n"
+    )
+    assert Instruction(("run",)).prompt == "Words: run\nStory: \n\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "used", "unused"),
+    [
+        ("jump", "They jumped.", "They jum."),
+        ("hop", "He was hopping.", "He had hope."),
+        ("share", "Sharing is good.", "A shark."),
+        ("hungry", "The hungriest dog.", "He hung it up."),
+        ("buy", "She bought it.", "Bye!"),
+        ("win", "He won.", "The window."),
+        ("lost", "He will lose it.", "He is last."),
+    ],
+)
+def test_words_count_in_any_form(word, used, unused):
+    order = Instruction((word,))
+    assert order.check(used) == {f"word {word}": True}
+    assert order.check(unused) == {f"word {word}": False}
+
+
+def test_sentence_speech_and_moral():
+    order = Instruction(features=("Dialogue", "MoralValue", "Twist"), sentence="He did not let go.")
+    good = '"Hold on," he said. He did not\nlet go! He learned to be strong.'
+    assert order.check(good) == {"sentence": True, "dialogue": True, "moral": True}
+    assert order.check("He let go. Then he did not.") == {"sentence": False, "dialogue": False, "moral": False}
+
+
+def test_wishes_are_counted_by_kind():
+    orders = [Instruction(("dog", "cat"), ("Dialogue",)), Instruction(("sun",))]
+    found = {measure.name: measure for measure in measures(['The dog said, "Woof."', "It rained."], orders)}
+    assert found["instruct_word"].value == pytest.approx(1 / 3)
+    assert found["instruct_dialogue"].value == 1
+    assert found["instruct_word"].interval[0] < 1 / 3 < found["instruct_word"].interval[1]
+
+
+def test_a_model_tells_a_story_to_each(model, letters, monkeypatch):
+    monkeypatch.setattr(module, "instructions", lambda: (Instruction(("a",)), Instruction(("b",), sentence="x" * 99)))
+    told = follow(model, letters, seed=1, max_new_tokens=8)
+    assert len(told) == 2
+    assert told == follow(model, letters, seed=1, max_new_tokens=8) != follow(model, letters, seed=2, max_new_tokens=8)
