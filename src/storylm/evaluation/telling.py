@@ -66,11 +66,8 @@ def tell_endings(
         Story(beginning, seed + number, read_prompt(model, tokenizer, beginning, max_new_tokens, "left"))
         for number, beginning in enumerate(beginnings)
     ]
-    for first in range(0, len(stories), batch_size):
-        batch = stories[first : first + batch_size]
-        for _ in tell_together(model, tokenizer, batch, sampling, max_new_tokens, stop=()):
-            pass
-        progress(first + len(batch))
+    for _ in tell_together(model, tokenizer, stories, sampling, max_new_tokens, stop=(), batch_size=batch_size):
+        progress(sum(story.ended is not None for story in stories))
     return [Told(story.prompt, story.told) for story in stories]
 
 
