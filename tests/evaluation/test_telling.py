@@ -46,7 +46,8 @@ def test_every_story_has_a_seed_of_its_own_and_batches_change_nothing(model, let
     assert told[0].told != told[1].told
     assert told[1].text == generate(model, letters, "Once", seed=6, max_new_tokens=12)[0]
     assert [story.beginning for story in told] == prompts
-    assert done == [3, 4]
+    assert done == sorted(done)
+    assert done[-1] == 4
 
 
 def test_files_of_stories(tmp_path):

@@ -68,6 +68,7 @@ def tell_endings(
     ]
     for _ in tell_together(model, tokenizer, stories, sampling, max_new_tokens, stop=(), batch_size=batch_size):
         progress(sum(story.ended is not None for story in stories))
+    progress(len(stories))
     return [Told(story.prompt, story.told) for story in stories]
 
 
