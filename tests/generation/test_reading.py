@@ -5,9 +5,11 @@ import torch
 
 from generation.conftest import SHAPE, VARIANTS, build
 from storylm.config.model import ModelConfig
+from storylm.generation import torch_reader
 from storylm.generation.native import kernels
 from storylm.generation.native.decode import AT_ONCE, KINDS, NativeModel, kinds
-from storylm.generation.reading import PRECISIONS, Part, TorchReader, build_reader
+from storylm.generation.reading import PRECISIONS, Part, build_reader
+from storylm.generation.torch_reader import TorchReader
 from storylm.model.int8 import from_int8, int8_rows
 from storylm.model.transformer import Transformer
 
@@ -43,6 +45,48 @@ def test_parts_read_together_are_read_as_alone(variant, by):
     parts = [Part(4, 199, texts[0][199:]), Part(0, 0, texts[1]), Part(1, 89, texts[2][89:]), Part(3, 0, texts[3])]
     for scores, text in zip(reader.read(parts), texts, strict=True):
         torch.testing.assert_close(scores, in_full(model, text), rtol=0, atol=2e-5)
+
+
+class Eager:
+    """What a CUDA graph does, without the graph."""
+
+    def __init__(self, run, tokens, places):
+        self._run = run
+
+    def replay(self, tokens, places):
+        return self._run(tokens, places)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_all_slots_at_once_are_read_as_alone(variant, monkeypatch):
+    """As on a GPU, where slots without a story, or whose prompt is about to be read, are in the pass, too."""
+    monkeypatch.setattr(torch_reader, "_Graph", Eager)
+    model = long(variant)
+    texts = [tokens(model, seed, length) for seed, length in enumerate((90, 70, 40))]
+    reader = TorchReader(model, slots=4, capacity=4 * AT_ONCE)
+    reader._records = True
+    reader.read([Part(2, 0, texts[0][:50]), Part(0, 0, texts[1][:30])])
+    for place in range(50, 90):
+        parts = [Part(2, place, [texts[0][place]]), Part(0, place - 20, [texts[1][place - 20]])]
+        new = [Part(1, 0, texts[2])] if place == 70 else []
+        scores = reader.read(parts + new)
+        torch.testing.assert_close(scores[0], in_full(model, texts[0][: place + 1]), rtol=0, atol=2e-5)
+        torch.testing.assert_close(scores[1], in_full(model, texts[1][: place - 19]), rtol=0, atol=2e-5)
+        if new:
+            torch.testing.assert_close(scores[2], in_full(model, texts[2]), rtol=0, atol=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_graph_on_a_gpu_reads_as_a_cpu_does(variant):
+    model = long(variant)
+    text = tokens(model, 0, 90)
+    expected = [in_full(model, text[: place + 1]) for place in range(50, 90)]
+    reader = TorchReader(model.cuda(), slots=3, capacity=4 * AT_ONCE)
+    reader.read([Part(1, 0, text[:50])])
+    for place in range(50, 90):
+        (scores,) = reader.read([Part(1, place, [text[place]])]).cpu()
+        torch.testing.assert_close(scores, expected[place - 50], rtol=0, atol=1e-3)
 
 
 @native

@@ -80,7 +80,7 @@ def test_padding_on_the_right_changes_nothing(name: str) -> None:
 def test_cached_decoding_equals_uncached(name: str) -> None:
     """The first tokens at once, the rest one by one, beyond the window."""
     model = busy(name)
-    tokens_BT, cache = tokens(model, 2, 16), SlotCache(slots=2, capacity=16)
+    tokens_BT, cache = tokens(model, 2, 16), SlotCache(slots=2, capacity=16).use(None, used=16)
     places_BT = torch.arange(16).expand_as(tokens_BT)
     parts = [slice(0, 5), *(slice(place, place + 1) for place in range(5, 16))]
     cached_BTD = torch.cat([model.hidden(tokens_BT[:, part], places_BT[:, part], cache=cache) for part in parts], dim=1)

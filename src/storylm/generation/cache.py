@@ -17,26 +17,29 @@ class SlotCache:
     def __init__(self, slots: int, capacity: int):
         self.slots, self.capacity = slots, capacity
         self._used = 0
-        self._slots_B = torch.arange(slots)
+        self._slots_B: Tensor | None = None
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def use(self, slots_B: Tensor) -> "SlotCache":
-        """The rows of the next pass stand in these slots, [B]."""
-        self._slots_B = slots_B
+    def use(self, slots_B: Tensor | None, used: int) -> "SlotCache":
+        """The rows of the next pass stand in these slots, [B] (None: in all), and see the places below `used`."""
+        self._slots_B, self._used = slots_B, used
         return self
 
     def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Keep new keys and values at their positions; return those of places 0 .. S-1 of these rows, [B, G, S, K]."""
         if layer not in self._layers:
             self._layers[layer] = self._empty_like(k_BGTK), self._empty_like(v_BGTK)
-        keys_NGCK, values_NGCK = self._layers[layer]
-        keys_NGCK[self._slots_B[:, None], :, positions_BT] = k_BGTK.transpose(1, 2)
-        values_NGCK[self._slots_B[:, None], :, positions_BT] = v_BGTK.transpose(1, 2)
-        return keys_NGCK[:, :, : self._used][self._slots_B], values_NGCK[:, :, : self._used][self._slots_B]
+        rows_B = self._slots_B
+        every_N = torch.arange(self.slots, device=k_BGTK.device)
+        found = []
+        for kept_NGCK, new_BGTK in zip(self._layers[layer], (k_BGTK, v_BGTK), strict=True):
+            kept_NGCK[(every_N if rows_B is None else rows_B)[:, None], :, positions_BT] = new_BGTK.transpose(1, 2)
+            seen_NGSK = kept_NGCK[:, :, : self._used]
+            found.append(seen_NGSK if rows_B is None else seen_NGSK[rows_B])
+        return found[0], found[1]
 
     def key_positions(self, positions_BT: Tensor) -> Tensor:
-        """The positions [1, S] of those places, up to the last of the queries. Asked once, before the layers."""
-        self._used = int(positions_BT.max()) + 1
+        """The positions [1, S] of those places. Asked once, before the layers."""
         return torch.arange(self._used, device=positions_BT.device)[None]
 
     def _empty_like(self, x_BGTK: Tensor) -> Tensor:
