@@ -76,7 +76,7 @@ def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pyte
         assert 1 < row["bits_per_byte"] < 10
         assert row["tokens"] >= row["steps"] * 2
         assert row["story"].startswith(equal_work.PROMPT)
-        assert 5 < row["seconds"] < 15
+        assert row["seconds"] > 5
     assert equal_work.main(command) == 0  # nothing is left to do
     assert json.loads(output.read_text(encoding="utf-8"))["entries"] == results["entries"]
 

@@ -12,7 +12,9 @@ try:
 
     from storylm.serve.api import create_app
     from storylm.serve.batcher import Host
-except ImportError as error:
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("storylm"):
+        raise
     raise SetupError(f"serving needs the package {error.name}: pip install 'storylm[serve]'") from error
 
 BACKLOG = 4096  # connections that may wait to be taken
@@ -42,6 +44,7 @@ def run(hosts: list[Host], settings: ServeSettings, tell: Callable[[str], None])
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((settings.host, settings.port))
+        taken.listen(BACKLOG)  # from here on whoever comes waits, and is not refused
     except OSError as error:
         taken.close()
         raise SetupError(f"cannot listen at {settings.host}:{settings.port}: {error.strerror}; try --port 0") from error
