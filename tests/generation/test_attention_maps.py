@@ -9,6 +9,7 @@ def test_weights_times_values_are_what_attention_makes_of_them(model):
     tokens = torch.randint(257, (20,), generator=torch.Generator().manual_seed(0)).tolist()
     maps = attention_maps(model.train(), tokens)
     config = model.config
+    torch.testing.assert_close(attention_maps(model, tokens, 13), maps[:, :, 13:14], rtol=0, atol=1e-6)
     assert maps.shape == (config.layers, config.heads, 20, 20)
     assert model.training
     torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:3]), rtol=0, atol=1e-5)

@@ -1,6 +1,6 @@
 """Where attention goes: its weights, layer by layer and head by head, which the fast ways never hold."""
 
-# L layers, H query heads, G key/value heads, T tokens, K head width
+# L layers, H query heads, G key/value heads, T tokens, Q queries, K head width
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from storylm.model.transformer import Transformer
 
 
 @torch.inference_mode()
-def attention_maps(model: Transformer, tokens: list[int]) -> Tensor:
+def attention_maps(model: Transformer, tokens: list[int], query: int | None = None) -> Tensor:
     """Attention weights [L, H, T, T] of one text: row t says how query t shares its attention out; rows sum to 1.
+
+    Of one `query` alone, [L, H, 1, T], which takes no memory to speak of.
 
     >>> attention_maps(model, [0, 5, 7]).shape            # doctest: +SKIP
     torch.Size([4, 2, 3, 3])
@@ -21,7 +23,7 @@ def attention_maps(model: Transformer, tokens: list[int]) -> Tensor:
 
     def keep(part: nn.Module, given: tuple) -> None:
         assert isinstance(part, Attention)
-        found.append(_weights(part, *given[:3]))
+        found.append(_weights(part, slice(None) if query is None else slice(query, query + 1), *given[:3]))
 
     parts = [part for part in model.modules() if isinstance(part, Attention)]
     hooks = [part.register_forward_pre_hook(keep) for part in parts]
@@ -36,9 +38,12 @@ def attention_maps(model: Transformer, tokens: list[int]) -> Tensor:
     return torch.stack(found)
 
 
-def _weights(part: Attention, x_BTD: Tensor, positions_BT: Tensor, angles: tuple[Tensor, Tensor] | None) -> Tensor:
-    q_BHTK, k_BGTK = part.heads(part.q(x_BTD), part.q_norm, angles), part.heads(part.k(x_BTD), part.k_norm, angles)
-    k_BHTK = k_BGTK.repeat_interleave(q_BHTK.shape[1] // k_BGTK.shape[1], dim=1)
-    scores_BHTT = q_BHTK @ k_BHTK.mT * part.scale
-    hidden_BTT = ~visible(positions_BT, positions_BT, part.window)
-    return scores_BHTT.masked_fill(hidden_BTT[:, None], float("-inf")).softmax(-1)[0]
+def _weights(
+    part: Attention, queries: slice, x_BTD: Tensor, positions_BT: Tensor, angles: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    q_BHQK = part.heads(part.q(x_BTD), part.q_norm, angles)[:, :, queries]
+    k_BGTK = part.heads(part.k(x_BTD), part.k_norm, angles)
+    k_BHTK = k_BGTK.repeat_interleave(q_BHQK.shape[1] // k_BGTK.shape[1], dim=1)
+    scores_BHQT = q_BHQK @ k_BHTK.mT * part.scale
+    hidden_BQT = ~visible(positions_BT[:, queries], positions_BT, part.window)
+    return scores_BHQT.masked_fill(hidden_BQT[:, None], float("-inf")).softmax(-1)[0]

@@ -124,7 +124,8 @@ class _Service:
         """Tell one or several stories."""
         began = time.perf_counter()
         try:
-            completion = Completion(body, self._host(body.model))
+            # In a thread: to cut a megabyte into tokens takes a while.
+            completion = await asyncio.to_thread(Completion, body, self._host(body.model))
         except UserError as error:
             raise ApiError(400, "invalid_value", str(error), "prompt") from error
         try:
@@ -196,15 +197,16 @@ class _Service:
         """How the attention of one token is shared out over those before it, [layers][heads][tokens]."""
         host = self._host(body.model)
         try:
-            prompt = Completion(CompletionRequest(model=body.model, prompt=body.prompt, max_tokens=0), host)
+            request = CompletionRequest(model=body.model, prompt=body.prompt, max_tokens=0)
+            prompt = await asyncio.to_thread(Completion, request, host)
         except UserError as error:
             raise ApiError(400, "invalid_value", str(error), "prompt") from error
         ids = prompt.jobs[0].telling.draft.prompt_ids
         token = len(ids) - 1 if body.token is None else body.token
         if token >= len(ids):
             raise ApiError(400, "invalid_value", f"token={token}: there are {len(ids)}", "token")
-        maps = await asyncio.to_thread(attention_maps, host.model, ids)
-        weights = [[[round(weight, 4) for weight in head] for head in layer] for layer in maps[:, :, token].tolist()]
+        maps = await asyncio.to_thread(attention_maps, host.model, ids, token)
+        weights = [[[round(weight, 4) for weight in head] for head in layer] for layer in maps[:, :, 0].tolist()]
         return _respond({"tokens": [host.token_text(id) for id in ids], "token": token, "weights": weights})
 
     async def models(self) -> Response:
