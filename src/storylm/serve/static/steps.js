@@ -15,14 +15,18 @@ export function step(words, from, key) {
 
 /** The word nearest to straight below (or above), on the next line that has any. */
 function line(words, from, down) {
-  const here = box(words[from]);
+  const here = boxOf(words[from]);
   const rest = down ? words.slice(from + 1) : words.slice(0, from).reverse();
   const far = (other) => (down ? other.top >= here.bottom - here.height / 2 : other.bottom <= here.top + here.height / 2);
-  const first = rest.map(box).find(far);
+  const first = rest.map(boxOf).find(far);
   if (!first) return from;
-  const across = (word) => Math.abs(box(word).left - here.left);
-  const same = rest.filter((word) => Math.abs(box(word).top - first.top) < first.height / 2);
+  const across = (word) => Math.abs(boxOf(word).left - here.left);
+  const same = rest.filter((word) => Math.abs(boxOf(word).top - first.top) < first.height / 2);
   return same.reduce((best, word) => (across(word) < across(best) ? word : best)).index;
 }
 
-const box = (word) => word.element.getClientRects()[0] ?? word.element.getBoundingClientRect();
+/** Where a word is; the first of its lines, if it is broken. */
+export function boxOf({ element }) {
+  const ink = element.querySelector(".ink");
+  return ink.getClientRects()[0] ?? element.getClientRects()[0] ?? element.getBoundingClientRect();
+}

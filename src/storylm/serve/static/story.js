@@ -5,6 +5,7 @@ import { Gaze } from "./gaze.js";
 import { step } from "./steps.js";
 import { nats, percent, shown, Words } from "./words.js";
 
+const END = "❧";
 const FULL_SURPRISE = 6; // nats, 1 in 400: what is less likely is shaded no deeper
 
 export class Story {
@@ -119,8 +120,13 @@ export class Story {
     element.id = `${this.name}-${word.index}`;
     element.setAttribute("role", "option");
     element.className = word.given ? "word given" : "word";
-    element.textContent = word.text || "∎";
+    // Only what can be seen is shaded: not the space before it.
+    const ink = document.createElement("span");
+    ink.className = "ink";
+    ink.textContent = word.text ? word.text.trimStart() : END;
+    element.append(word.text.slice(0, word.text.length - word.text.trimStart().length), ink);
     if (!word.text.trim()) element.setAttribute("aria-label", shown(word.text));
+    if (!word.text) element.classList.add("end");
     const own = nats(word);
     if (own !== null) {
       element.dataset.nats = own;
@@ -135,7 +141,8 @@ export class Story {
   }
 
   #show(word) {
-    showCard(word, { before: this.words[word.index - 1]?.text ?? "", gaze: this.#gaze.seen(word) });
+    const [before, after] = [this.text.slice(0, word.start), this.text.slice(word.start + word.text.length)];
+    showCard(word, { before, after, gaze: this.#gaze.seen(word) });
   }
 
   #listen() {
