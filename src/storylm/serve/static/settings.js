@@ -48,7 +48,7 @@ export function recall() {
 
 /** The values beside the sliders. */
 export function show() {
-  for (const output of form.querySelectorAll("output")) {
+  for (const output of form.querySelectorAll("output[for]")) {
     const { value, max } = form.elements[output.htmlFor.value];
     const off = { top_p: max, min_p: "0", repetition_penalty: "1" }[output.htmlFor.value];
     output.textContent = value === off ? "off" : value;
