@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+
 from serve.playground import Server, browser, save_babbler
 
 BEGINNING = "Once upon a time, there was a"
@@ -361,7 +362,10 @@ def test_dark_and_light(page, server: Server) -> None:
 SCENES = {
     "start": ({}, ""),
     "likelihood": ({**TOLD, "view": "likelihood"}, ".word:nth-child(12) .ink"),
-    "attention of two": ({**TOLD, "view": "attention", "second": "babble", "max_tokens": 60}, ".word:nth-child(9) .ink"),
+    "attention of two": (
+        {**TOLD, "view": "attention", "second": "babble", "max_tokens": 60},
+        ".word:nth-child(9) .ink",
+    ),
     "choosing": ({**TOLD, "mode": "choose"}, ""),
     "shortcuts": ({}, "#help"),
     "error": ({**TOLD, "prompt": "dog " * 600}, ""),
@@ -434,7 +438,8 @@ def test_tokens_are_laid_along_the_text(page, server: Server) -> None:
                 .map((word) => [word.text, word.start, word.tokens.length]);
         };
         return [
-            pieces(["Hi", ["Hi"]], ["", ["\\uFFFD"]], ["", ["\\uFFFD"]], ["🐶", ["\\uFFFD"]], [".", ["."]], ["", ["<e>"], "stop"]),
+            pieces(["Hi", ["Hi"]], ["", ["\\uFFFD"]], ["", ["\\uFFFD"]], ["🐶", ["\\uFFFD"]],
+                [".", ["."]], ["", ["<e>"], "stop"]),
             pieces(["Playing along", [" Playing", " along"]]),
             pieces(["é, ok", ["\\uFFFD", "\\uFFFD", ",", " ok"]]),
         ];

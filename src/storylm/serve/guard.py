@@ -26,7 +26,7 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses with 400, 401, 404, 413 or 415 what should not come to the application; ASGI, so that streams stay streams."""
+    """Refuses with 400, 401, 404, 413 or 415 what should not come to the application; ASGI, so streams stay streams."""
 
     def __init__(self, app: Asgi, settings: ServeSettings, count: Callable[[str, int], None]):
         """`count` hears of every answer: its path and status."""
