@@ -357,6 +357,8 @@ def test_dark_and_light(page, server: Server) -> None:
     assert lightness() > 200  # remembered, against the system
     page.keyboard.press("d")
     assert lightness() < 60
+    page.emulate_media(color_scheme="light")
+    assert lightness() < 60
 
 
 SCENES = {

@@ -50,18 +50,20 @@ def test_nobody_frames_the_page_but_whom_it_names() -> None:
     assert policy.startswith("default-src 'self';")
 
 
+NO_ORIGINS = [
+    "*",
+    "https://*",
+    "https://*.hf.space",
+    "huggingface.co",
+    "https://a.b/path",
+    "https://a.b;script-src",
+    "https:",
+    "javascript:x",
+]
+
+
 @pytest.mark.parametrize(
-    "origin",
-    [
-        "*",
-        "https://*",
-        "https://*.hf.space",
-        "huggingface.co",
-        "https://a.b/path",
-        "https://a.b; script-src *",
-        "https:",
-    ]
-    + ["https://a.b\r\nx: y", "javascript:x", "https://a.b ", ""],
+    "origin", [*NO_ORIGINS, "", "https://a.b ", "https://a.b; script-src *", "https://a.b\r\nx: y"]
 )
 def test_a_frame_is_allowed_to_an_origin_alone(origin: str) -> None:
     with pytest.raises(UsageError, match="is no origin"):
