@@ -14,6 +14,7 @@ from pathlib import Path
 import communication
 import measured
 import reproducing
+import shortcuts
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +101,7 @@ TABLES = {
     **communication.TABLES,
     **measured.TABLES,
     **reproducing.TABLES,
+    **shortcuts.TABLES,
 }
 
 

@@ -12,11 +12,21 @@ KEY = "STORYLM_API_KEY"
 
 def serve(
     models: list[str] = typer.Argument(help="One or several: " + options.MODEL_HELP),
-    host: str = typer.Option("127.0.0.1", help=f"Address to listen at; beyond this machine only with a key in {KEY}."),
+    host: str = typer.Option(
+        "127.0.0.1", help=f"Address to listen at; beyond this machine only with a key in {KEY} or --public."
+    ),
     port: int = typer.Option(8000, help="0: any that is free."),
     slots: int = typer.Option(32, help="Stories of a model that are told at once."),
     queue: int = typer.Option(1024, help="Stories that may wait for a slot; beyond it the answer is 429."),
     allow_host: list[str] = typer.Option([], metavar="NAME", help="A name this server is called by; may be repeated."),
+    public: bool = typer.Option(
+        False, "--public", help="Serve everyone who reaches the address, without a key: a demo. /metrics is left out."
+    ),
+    allow_frame: list[str] = typer.Option(
+        [],
+        metavar="ORIGIN",
+        help="A site that may show the page in a frame, as https://huggingface.co; may be repeated.",
+    ),
     precision: options.Precision = "fp32",
     device: options.Device = "auto",
 ) -> None:
@@ -31,7 +41,9 @@ def serve(
         host=host,
         port=port,
         api_key=os.environ.get(KEY) or None,
+        public=public,
         allowed_hosts=tuple(allow_host),
+        frame_origins=tuple(allow_frame),
         slots=slots,
         queue=queue,
     )

@@ -15,20 +15,25 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/health", "/", "/favicon.ico")  # and /static/: no secrets there, and a browser sends no key for them
+PRIVATE_PATHS = ("/metrics",)  # of a public server: how busy it is concerns those who run it
+# The page needs nothing from anywhere else, and no other page may read what is told, or frame it unless it is named.
+POLICY = "default-src 'self'; frame-ancestors {frames}; base-uri 'none'; form-action 'none'"
 HEADERS = {
-    # The page needs nothing from anywhere else, and no other page may frame it or read what is told.
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",  # a browser asks whether its page is still the server's: parts of two would not fit
 }
 
 
 class Guard:
-    """Refuses with 400, 401, 413 or 415 what should not come to the application; ASGI, so that streams stay streams."""
+    """Refuses with 400, 401, 404, 413 or 415 what should not come to the application; ASGI, so streams stay streams."""
 
     def __init__(self, app: Asgi, settings: ServeSettings, count: Callable[[str, int], None]):
         """`count` hears of every answer: its path and status."""
         self.app, self.settings, self.count = app, settings, count
+        policy = POLICY.format(frames=" ".join(settings.frame_origins) or "'none'")
+        headers = {"content-security-policy": policy, **HEADERS}
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +58,8 @@ class Guard:
             given = headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), key.encode()):
                 return 401, "invalid_api_key", "send the server's key, as in the header Authorization: Bearer KEY"
+        if self.settings.public and path in PRIVATE_PATHS:
+            return 404, "not_found", f"{path} is not for everyone: this server is public"
         if scope["method"] == "POST":
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
@@ -66,8 +73,7 @@ class Guard:
         async def sending(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 self.count(path, message["status"])
-                raw = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", ()), *raw]}
+                message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
             await send(message)
 
         return sending

@@ -44,7 +44,7 @@ def run(hosts: list[Host], settings: ServeSettings, tell: Callable[[str], None])
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((settings.host, settings.port))
-        taken.listen(BACKLOG)  # from here on whoever comes waits, and is not refused
+        taken.listen(BACKLOG)  # who comes as soon as the address is told waits until there is someone to answer
     except OSError as error:
         taken.close()
         raise SetupError(f"cannot listen at {settings.host}:{settings.port}: {error.strerror}; try --port 0") from error

@@ -1,25 +1,32 @@
 """`ServeSettings`: where a server listens, whom it answers, and how much it takes on."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from storylm.config.errors import UsageError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MIN_KEY = 16  # characters
+ORIGIN = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)*(:\d{1,5})?")  # no path, no "*", nothing that parts a header
 
 
 @dataclass(frozen=True)
 class ServeSettings:
     """`slots` stories of a model are told at once; `queue` more requests may wait, of all models together.
 
+    `public` serves everyone who reaches the address, without a key: stories and attention, but no figures at /metrics.
+    `frame_origins` are sites whose pages may show the playground in a frame, and so lead a click astray.
+
     Raises:
-        UsageError: an address that others can reach without a key that they have to know.
+        UsageError: an address that others can reach without a key that they have to know, unless `public`.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str | None = None
+    public: bool = False
+    frame_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()  # besides the loopback names and `host`
     slots: int = 32
     queue: int = 1024
@@ -33,10 +40,15 @@ class ServeSettings:
             raise UsageError(f"port={self.port} is not allowed: it is from 0 (any that is free) to 65535")
         if self.api_key is not None and len(self.api_key) < MIN_KEY:
             raise UsageError(f"the API key has {len(self.api_key)} characters: take {MIN_KEY} or more")
-        if self.api_key is None and not self.is_loopback:
+        if self.public and self.api_key is not None:
+            raise UsageError("--public asks nobody for a key, and there is one: leave --public or STORYLM_API_KEY out")
+        for origin in self.frame_origins:
+            if not ORIGIN.fullmatch(origin.lower()):
+                raise UsageError(f"--allow-frame {origin!r} is no origin: give one, as in https://huggingface.co")
+        if self.api_key is None and not self.public and not self.is_loopback:
             raise UsageError(
                 f"--host {self.host} can be reached by others: set a key that they have to send, in the variable "
-                "STORYLM_API_KEY, or leave --host out to serve this machine alone"
+                "STORYLM_API_KEY, leave --host out to serve this machine alone, or say --public to serve everyone"
             )
 
     @property

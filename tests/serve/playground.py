@@ -1,0 +1,98 @@
+"""A browser, a server process, and what tests say to both."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import torch
+
+import storylm
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def browser_path() -> str:
+    """Where Chromium is: `STORYLM_CHROMIUM`, or on the PATH."""
+    path = os.environ.get("STORYLM_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} on the PATH; name one in STORYLM_CHROMIUM")
+    return path
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = browser_path()
+    with playwright.sync_playwright() as driver:
+        # As root, which containers run as, its sandbox cannot start; the pages are our own.
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+def save_babbler(folder: Path, context: int = 4096) -> Path:
+    """A model of random weights: with top_k=50 it never ends, and babbles on in bytes that make no characters."""
+    _, tokenizer = storylm.load("grammar-1m")
+    assert tokenizer is not None
+    config = storylm.ModelConfig(
+        family="llama", layers=2, width=64, heads=2, context=context, vocab_size=tokenizer.vocab_size, tied=False
+    )
+    torch.manual_seed(5)
+    model = storylm.Transformer(config)
+    with torch.no_grad():
+        model.head_weight[tokenizer.end_id] = 0
+        model.head_weight[:] *= 30
+    storylm.save(model, tokenizer, folder)
+    return folder
+
+
+class Server:
+    """A `storylm serve` process and its address."""
+
+    def __init__(self, *arguments: str, key: str | None = None, **variables: str):
+        environment = {**os.environ, **variables, **({"STORYLM_API_KEY": key} if key else {})}
+        command = [sys.executable, "-m", "storylm", "serve", *arguments, "--port", "0"]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        assert self.process.stderr is not None
+        said = ""
+        for line in self.process.stderr:
+            said += line
+            if found := re.search(r" at (http://\S+)", line):
+                self.url = found[1]
+                return
+        raise AssertionError(f"the server did not start: {said}")
+
+    def address(self, **settings: Any) -> str:
+        """The page with these settings; `told=1` has it tell at once."""
+        return f"{self.url}/#{urlencode(settings)}"
+
+    def post(self, path: str, **body: Any) -> Any:
+        """The JSON that the API answers."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def tokens_told(self) -> float:
+        """As /metrics has it."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=60) as answer:
+            found = re.search(r"^storylm_tokens_told (\S+)", answer.read().decode(), re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+    def close(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.communicate(timeout=60)
