@@ -50,21 +50,11 @@ def test_nobody_frames_the_page_but_whom_it_names() -> None:
     assert policy.startswith("default-src 'self';")
 
 
-NO_ORIGINS = [
-    "*",
-    "https://*",
-    "https://*.hf.space",
-    "huggingface.co",
-    "https://a.b/path",
-    "https://a.b;script-src",
-    "https:",
-    "javascript:x",
-]
+NO_ORIGINS = ["*", "https://*", "https://*.hf.space", "huggingface.co", "https://a.b/path", "https:", "javascript:x"]
+BROKEN = ["", "https://a.b ", "https://a.b; script-src *", "https://a.b\r\nx: y"]
 
 
-@pytest.mark.parametrize(
-    "origin", [*NO_ORIGINS, "", "https://a.b ", "https://a.b; script-src *", "https://a.b\r\nx: y"]
-)
+@pytest.mark.parametrize("origin", NO_ORIGINS + BROKEN)
 def test_a_frame_is_allowed_to_an_origin_alone(origin: str) -> None:
     with pytest.raises(UsageError, match="is no origin"):
         ServeSettings(frame_origins=(origin,))
