@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storylm.evaluation.text.words import name_spans, sentence_spans
+from storylm.text.words import name_spans, sentence_spans
 
 # Written for this: names that stories of this kind use, for people who lose their own.
 NAMES = ("Ben", "Mia", "Sam", "Lucy", "Max", "Anna", "Jack", "Sue", "Leo", "Emma", "Nick", "Ella")
