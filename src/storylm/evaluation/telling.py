@@ -68,7 +68,7 @@ def tell_endings(
     ]
     for first in range(0, len(stories), batch_size):
         batch = stories[first : first + batch_size]
-        for _ in tell_together(model, tokenizer, batch, sampling, max_new_tokens, stop=()):
+        for _ in tell_together(model, tokenizer, batch, sampling, max_new_tokens, stop=(), batch_size=batch_size):
             pass
         progress(first + len(batch))
     return [Told(story.prompt, story.told) for story in stories]
