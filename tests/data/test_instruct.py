@@ -37,24 +37,22 @@ STORIES = [record.replace("{n}", str(n)) for n in range(12) for record in RECORD
 SETTINGS = ("data.cleaning.near_duplicates=false", "data.validation_share=0.2")
 
 
-@pytest.fixture
-def corpus(tmp_path) -> str:
-    path = tmp_path / "instruct.txt"
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("corpus") / "instruct.txt"
     path.write_text("\n<|endoftext|>\n".join(STORIES), encoding="utf-8")
     return str(path)
 
 
-@pytest.fixture(params=["bytes", "bpe", "mistral"])
-def prepared(request, corpus, tmp_path) -> Prepared:
+@pytest.fixture(scope="module", params=["bytes", "bpe", "mistral"])
+def prepared(request, corpus, tmp_path_factory) -> Prepared:
     """With the last tokenizer stories begin with a token of its own; with others, with the end token."""
     name = request.param
     if name == "mistral":
         name = str(request.getfixturevalue("shared") / "reference" / "mistral")
-    cleaning = resolve(None, None, [*SETTINGS]).config.data.cleaning
+    cleaning, out = resolve(None, None, [*SETTINGS]).config.data.cleaning, tmp_path_factory.mktemp("out") / name[-7:]
     settings = {"vocab_size": 400} if name == "bpe" else {}
-    made = prepare(
-        corpus, name, tmp_path / "prepared", cleaning, validation_share=0.2, orders=Orders("instruct"), **settings
-    )
+    made = prepare(corpus, name, out, cleaning, validation_share=0.2, orders=Orders("instruct"), **settings)
     assert (made.tokenizer.start_id == made.tokenizer.end_id) == (request.param != "mistral")
     return made
 
