@@ -37,7 +37,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     >>> rank_correlation([1, 5, 9], [2, 3, 40])
     1.0
     """
-    x_S, y_S = (ranks - ranks.mean() for ranks in (_ranks(first), _ranks(second)))
+    x_S, y_S = (of_one - of_one.mean() for of_one in (ranks(first), ranks(second)))
     spread = float(np.sqrt((x_S**2).sum() * (y_S**2).sum()))
     return float((x_S * y_S).sum()) / spread if spread else float("nan")
 
@@ -55,7 +55,12 @@ def agreement(first: Sequence[Grades | None], second: Sequence[Grades | None]) -
     return measures
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
+def ranks(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """From 1 for the lowest; equal values share the mean of theirs.
+
+    >>> ranks([5, 2, 5]).tolist()
+    [2.5, 1.0, 2.5]
+    """
     _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[places]

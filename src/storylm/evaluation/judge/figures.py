@@ -9,23 +9,30 @@ import numpy as np
 
 from storylm.evaluation.bootstrap import interval
 from storylm.evaluation.judge.rubric import AGE_GROUPS, ASPECTS, Grades
-from storylm.evaluation.measure import Measure
+from storylm.evaluation.measure import Direction, Measure
 from storylm.evaluation.text.metric import Told
 
 
-def mean_by_beginning(name: str, stories: Sequence[Told], values: Sequence[float | None], seed: int = 0) -> Measure:
-    """The mean over stories that have a value; its interval draws beginnings with all their stories (cluster bootstrap,
-    Cameron, Gelbach and Miller 2008). Stories without a beginning are each its own.
+def mean_by_beginning(
+    name: str,
+    stories: Sequence[Told],
+    values: Sequence[float | None],
+    seed: int = 0,
+    direction: Direction = "higher",
+) -> Measure:
+    """The mean over stories that have a value, with the interval of a cluster bootstrap (Cameron et al. 2008).
+
+    Beginnings are drawn, with all their stories; a story without a beginning is a cluster of its own.
     """
     groups: dict[str, list[float]] = {}
     for number, (story, value) in enumerate(zip(stories, values, strict=True)):
         if value is not None:
             groups.setdefault(story.beginning or f"\0{number}", []).append(value)
     if not groups:
-        return Measure(name, None, "higher")
+        return Measure(name, None, direction)
     sums_P2 = np.array([[sum(group), len(group)] for group in groups.values()], np.float64)
     total, count = sums_P2.sum(axis=0)
-    return Measure(name, float(total / count), "higher", interval(sums_P2, seed=seed))
+    return Measure(name, float(total / count), direction, interval(sums_P2, seed=seed))
 
 
 def measures(stories: Sequence[Told], grades: Sequence[Grades | None], seed: int = 0) -> list[Measure]:

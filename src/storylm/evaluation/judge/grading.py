@@ -120,16 +120,12 @@ def _ask(
         try:
             answer = judge.endpoint.ask({**judge.parameters, "messages": said})
         except Busy as busy:
-            if attempt + 1 == ATTEMPTS:
-                raise SetupError(
-                    f"{judge.endpoint.chat} gave no answer {ATTEMPTS} times ({busy}): run the same again to go on"
-                ) from busy
-            if (busy.wait or 0) > LONGEST_WAIT:
-                raise SetupError(
-                    f"{judge.endpoint.chat} wants to be left alone for {busy.wait:.0f} s ({busy}): run the same again then"
-                ) from busy
+            _give_up(judge, busy, attempt, stop)
             pace.hold(max(busy.wait or 0.0, backoff(attempt, generator)))
             continue
+        except SetupError:
+            stop.set()  # no one else need try
+            raise
         except BadAnswer as error:
             mistake = error
             continue
@@ -154,4 +150,15 @@ def _ask(
         }
         kept.add(row)
         return row
-    raise mistake or BadAnswer("the server was busy too often")
+    assert mistake is not None, "the last attempt ended in nothing else"
+    raise mistake
+
+
+def _give_up(judge: Judge, busy: Busy, attempt: int, stop: Event) -> None:
+    """Raise `SetupError` where it makes no sense to wait longer."""
+    if attempt + 1 < ATTEMPTS and (busy.wait or 0) <= LONGEST_WAIT:
+        return
+    stop.set()
+    too_long = (busy.wait or 0) > LONGEST_WAIT
+    patience = f"wants to be left alone for {busy.wait:.0f} s" if too_long else f"gave no answer {ATTEMPTS} times"
+    raise SetupError(f"{judge.endpoint.chat} {patience} ({busy}): run the same again later, to go on") from busy

@@ -102,10 +102,10 @@ def from_values(values: dict[str, Any]) -> Grades:
     grades = {}
     for aspect in ASPECTS:
         grade = values.get(aspect)
-        whole = isinstance(grade, int | float) and not isinstance(grade, bool) and grade == grade // 1
-        if not whole or not LOWEST <= grade <= HIGHEST:
+        number = grade if isinstance(grade, int | float) and not isinstance(grade, bool) else 0
+        if number not in range(LOWEST, HIGHEST + 1):
             raise BadAnswer(f"{aspect} is {_shown(grade)}, not a whole number from {LOWEST} to {HIGHEST}")
-        grades[aspect] = int(grade)
+        grades[aspect] = int(number)
     group = values.get("age_group")
     if not isinstance(group, str) or group.strip().upper() not in AGE_GROUPS:
         raise BadAnswer(f"age_group is {_shown(group)}, not one of {', '.join(AGE_GROUPS)}")
