@@ -15,7 +15,6 @@ from storylm.evaluation.judge.ranking import auc, in_order
 from storylm.model.llama2c import read_llama2c
 from storylm.text.tokenizer import Tokenizer
 
-
 KINDS = ("swapped words", "shuffled sentences")
 
 

@@ -30,7 +30,7 @@ from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 
 HEADS, ABOUT = "judge.safetensors", "judge.json"
-DECAY = 1e-2  # of the weights of standardised features: chosen on held-out training stories
+DECAY = 1e-2  # of the weights of standardised features
 _SHAPES = ("mean_F", "spread_F", "weight_2F", "bias_2")
 
 
