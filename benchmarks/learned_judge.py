@@ -38,7 +38,7 @@ from storylm.text.tokenizer import Tokenizer
 from storylm.training.run import train_run
 
 OUTPUT = Path(__file__).parent / "results" / "learned-judge.json"
-LEARNED_FROM = 20_000  # training stories that the model may see; the heads' come after them
+LEARNED_FROM = 9_000  # training stories that the model may see; the heads' come after them
 Scores = tuple[np.ndarray, np.ndarray]
 """Of each example: to tell damage by, and to rank it by."""
 
