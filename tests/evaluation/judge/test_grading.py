@@ -161,9 +161,9 @@ def test_a_refusal_is_final_and_never_shows_the_key(server, tmp_path, status, ad
 
 
 def test_the_key_follows_no_redirect_and_is_in_no_file(server, tmp_path):
-    server.script = [lambda handler: reply(handler, {}, 307, Location=f"{server.url}/elsewhere")]
+    server.script = [lambda handler: reply(handler, {}, 302, Location=f"{server.url}/elsewhere")]
     judge = Judge(Endpoint(server.url, KEY), "wise", per_minute=1e6, parallel=1)
-    with Kept(tmp_path / "answers.jsonl") as kept, pytest.raises(SetupError, match="307"):
+    with Kept(tmp_path / "answers.jsonl") as kept, pytest.raises(SetupError, match="302"):
         grade(judge, STORIES, kept, sleep=lambda seconds: None)
     with Kept(tmp_path / "answers.jsonl") as kept:
         grade(judge, STORIES, kept, sleep=lambda seconds: None)
