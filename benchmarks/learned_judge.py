@@ -1,6 +1,6 @@
 """Does a judge that learned damage tell damaged stories, of kinds too that it has not seen?
 
-    python benchmarks/learned_judge.py [--minutes 1] [--output benchmarks/results/learned-judge.json]
+    python benchmarks/learned_judge.py [--minutes 1.5] [--output benchmarks/results/learned-judge.json]
     python benchmarks/learned_judge.py --model runs/mine                  a model that is there already
 
 A small model is trained for `--minutes` on the first training stories of `STORYLM_SHARED` (default: ../shared); heads
@@ -61,6 +61,7 @@ def base_model(minutes: float, folder: Path) -> tuple[Transformer, Tokenizer]:
         f"data.source={REAL}",
         f"data.max_stories={LEARNED_FROM}",
         f"train.minutes={minutes}",
+        "train.compile=off",  # a minute is too short to spend any of it on compiling
         "train.sample_every=0",
         "train.eval_every=0",
         "train.judge_all=false",
@@ -115,10 +116,10 @@ def compare(learned: Seen, judged: Seen) -> dict[str, Any]:
 def main(given: list[str] | None = None) -> int:
     """Train, fit, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--model", help="instead of training one")
-    parser.add_argument("--stories", type=int, default=400)
-    parser.add_argument("--judged", type=int, default=150)
+    parser.add_argument("--stories", type=int, default=300)
+    parser.add_argument("--judged", type=int, default=120)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(given)
     console = Console(stderr=True, highlight=False, width=120)
