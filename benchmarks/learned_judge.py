@@ -1,11 +1,12 @@
 """Does a judge that learned damage tell damaged stories, of kinds too that it has not seen?
 
-    python benchmarks/learned_judge.py [--minutes 1.5] [--output benchmarks/results/learned-judge.json]
-    python benchmarks/learned_judge.py --model runs/mine                  a model that is there already
+    python benchmarks/learned_judge.py [--output benchmarks/results/learned-judge.json]    on stories260K (llama2.c)
+    python benchmarks/learned_judge.py --minutes 2                        on a model that is trained first, so long
+    python benchmarks/learned_judge.py --model runs/mine                  on a model that is there already
 
-A small model is trained for `--minutes` on the first training stories of `STORYLM_SHARED` (default: ../shared); heads
-are fitted on its hidden states of `--stories` later training stories, which it has not seen, sound and damaged; and
-judged on the first `--judged` validation stories. For each kind of damage: the judge that has seen it, the judge that
+Heads are fitted on the model's hidden states of `--stories` training stories of `STORYLM_SHARED` (default: ../shared),
+sound and damaged, and judged on the first `--judged` validation stories. A model that is trained here learns from the
+first training stories, and the heads from later ones; stories260K has seen all of TinyStories' training stories. For each kind of damage: the judge that has seen it, the judge that
 has seen the five others, bits per byte and length of the story alone, and heads fitted on these two numbers, with the
 kind seen and unseen.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from metric_validation import judge_model
 from peers.data import REAL, SHARED
 from peers.machine import commit, versions
 from rich.console import Console
@@ -116,15 +118,21 @@ def compare(learned: Seen, judged: Seen) -> dict[str, Any]:
 def main(given: list[str] | None = None) -> int:
     """Train, fit, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1.5)
-    parser.add_argument("--model", help="instead of training one")
+    parser.add_argument("--minutes", type=float, help="train a model for so long")
+    parser.add_argument("--model", help="a model folder or a run")
     parser.add_argument("--stories", type=int, default=300)
     parser.add_argument("--judged", type=int, default=120)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(given)
     console = Console(stderr=True, highlight=False, width=120)
     with tempfile.TemporaryDirectory() as folder:
-        model, tokenizer = load(options.model) if options.model else base_model(options.minutes, Path(folder) / "run")
+        if options.model:
+            name, (model, tokenizer) = options.model, load(options.model)
+        elif options.minutes:
+            name = f"minutes-1, trained for {options.minutes:g} min"
+            model, tokenizer = base_model(options.minutes, Path(folder) / "run")
+        else:
+            name, (model, tokenizer) = "stories260K", judge_model()
     assert tokenizer is not None
     train = list(islice(stories_of(REAL), LEARNED_FROM, LEARNED_FROM + options.stories))
     valid = list(islice(stories_of(SHARED / "data" / "tinystories-valid.txt.xz"), options.judged))
@@ -139,7 +147,7 @@ def main(given: list[str] | None = None) -> int:
     about = {
         "what": "damaged stories told from sound ones, and ranked by how badly, on validation stories",
         "model": {
-            "name": options.model or f"minutes-1, trained for {options.minutes:g} min",
+            "name": name,
             "parameters": sum(weight.numel() for weight in model.parameters()),
             "bits_per_byte_with_end": float(bits / judged.features["length"][sound, 0].sum()),
         },
