@@ -6,9 +6,10 @@
 
 Heads are fitted on the model's hidden states of `--stories` training stories of `STORYLM_SHARED` (default: ../shared),
 sound and damaged, and judged on the first `--judged` validation stories. A model that is trained here learns from the
-first training stories, and the heads from later ones; stories260K has seen all of TinyStories' training stories. For each kind of damage: the judge that has seen it, the judge that
-has seen the five others, bits per byte and length of the story alone, and heads fitted on these two numbers, with the
-kind seen and unseen.
+first training stories, and the heads from later ones; stories260K has seen all of TinyStories' training stories.
+
+For each kind of damage: the judge that has seen it, the judge that has seen the five others, bits per byte and length
+of the story alone, and heads fitted on these two numbers, with the kind seen and unseen.
 """
 
 import argparse
