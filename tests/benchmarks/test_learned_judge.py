@@ -20,7 +20,9 @@ def seen(kind: str, seed: int) -> Seen:
     found = examples(STORIES, seed=seed)
     noise = np.random.default_rng(seed).normal(size=(len(found), 3))
     shown = np.array([3 * one.severity * (one.kind == kind) for one in found])
-    blind = SimpleNamespace(features_SF=np.column_stack([shown, noise[:, 1:]]), bits_per_byte=noise[:, 0], sizes=noise[:, 1])
+    blind = SimpleNamespace(
+        features_SF=np.column_stack([shown, noise[:, 1:]]), bits_per_byte=noise[:, 0], sizes=noise[:, 1]
+    )
     return Seen(found, blind)  # type: ignore[arg-type]
 
 
