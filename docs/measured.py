@@ -151,6 +151,21 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+def learned_judge() -> str:
+    """A judge that learned damage, beside what is simpler, on every kind of damage."""
+    kinds = read("learned-judge")["kinds"]
+    columns = ("judge", "judge, unseen", "bits per byte", "length", "both", "both, unseen")
+    lines = [f"| damage | {' | '.join(columns)} |", "|---|" + "--:|" * len(columns)]
+    for kind, row in kinds.items():
+        cells = [_auc_and_order(row[name]) if name in row else "" for name in columns]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _auc_and_order(row: dict[str, float | None]) -> str:
+    return " / ".join("-" if row[name] is None else f"{row[name]:.2f}" for name in ("auc", "order"))
+
+
 def _damaged(row: dict[str, Any]) -> str:
     """The figures of the least and the most damage, bold where all amounts are ranked."""
     text = f"{_short(row['values'][0])} to {_short(row['values'][-1])}"
@@ -208,5 +223,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-work-stories": equal_work_stories,
     "exports": exports,
     "metrics": metrics,
+    "learned-judge": learned_judge,
     "reliability": reliability,
 }

@@ -139,3 +139,26 @@ def test_a_set_of_several_tokenizers_is_refused(tmp_path):
     shards = [make(tmp_path / f"{name}.tokens", tokenizer=name) for name in ("a", "b")]
     with pytest.raises(DataError, match="several tokenizers"):
         TokenSet(shards)
+
+
+def test_orders_are_kept_and_plain_files_are_what_they_were(tmp_path):
+    plain, ordered = make(tmp_path / "a.tokens"), make(tmp_path / "b.tokens", told_from=[2, 0, 5])
+    assert (plain.header.version, ordered.header.version) == (1, 2)
+    assert ordered.begins.tolist() == [2, 4, 11]
+    assert plain.begins.tolist() == plain.offsets[:-1].tolist() == ordered.offsets[:-1].tolist()
+    assert (tmp_path / "b.tokens").stat().st_size == (tmp_path / "a.tokens").stat().st_size + 8 * len(STORIES)
+    assert TokenSet([ordered, ordered]).story_begins.tolist() == [2, 4, 11, 14, 16, 23]
+    with pytest.raises(DataError, match="with and without orders"):
+        TokenSet([plain, ordered])
+
+
+@pytest.mark.parametrize(("story", "begin"), [(0, 4), (1, 3), (2, 12), (1, 2**63)])
+def test_a_story_that_begins_outside_of_itself_is_refused(tmp_path, story, begin):
+    path = tmp_path / "a.tokens"
+    make(path, told_from=[2, 0, 5])
+    raw = bytearray(path.read_bytes())
+    place = len(raw) - 8 * (3 - story)
+    raw[place : place + 8] = np.array(begin, "<u8").tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="begins outside of itself"):
+        Shard(path)

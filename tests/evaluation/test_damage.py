@@ -10,7 +10,7 @@ from storylm.evaluation.damage import DAMAGES, NAMES, damaged
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.text import ending, grammar, names, repetition
 from storylm.evaluation.text.metric import StoryMetric, Told
-from storylm.evaluation.text.words import name_spans, sentences, words
+from storylm.text.words import name_spans, sentences, words
 
 STORY = (
     "Once upon a time, there was a girl named Lily. She had a dog. The dog was brown.\n\n"

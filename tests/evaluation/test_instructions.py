@@ -1,8 +1,9 @@
 import pytest
 
+from storylm.data.instruct import FEATURES
 from storylm.evaluation import instructions as module
-from storylm.evaluation.instructions import FEATURES, Instruction, beginnings, follow, instructions, measures
-from storylm.evaluation.text.words import words
+from storylm.evaluation.instructions import Instruction, beginnings, follow, instructions, measures
+from storylm.text.words import words
 
 
 def test_there_are_fifty_beginnings_each_its_own():

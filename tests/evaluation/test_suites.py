@@ -12,7 +12,7 @@ from storylm.config.errors import UsageError
 from storylm.evaluation.answers import Answer, ask, continuation_nats, measures
 from storylm.evaluation.bootstrap import wilson
 from storylm.evaluation.suites import SUITES, Item, Suite, load_suite
-from storylm.evaluation.text.words import name_spans, words
+from storylm.text.words import name_spans, words
 
 
 @pytest.fixture(scope="module", params=SUITES)

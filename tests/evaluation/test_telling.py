@@ -8,9 +8,9 @@ from storylm.config.errors import DataError, UsageError
 from storylm.evaluation.corpus import Corpus
 from storylm.evaluation.telling import part, read_told, real_stories, tell_endings
 from storylm.evaluation.text.metric import Told
-from storylm.evaluation.text.words import words
 from storylm.generation.engine import generate
 from storylm.generation.sampling import Sampling
+from storylm.text.words import words
 
 
 @given(st.text(st.sampled_from('ab .!\n"'), max_size=80))

@@ -11,6 +11,7 @@ from storylm.cli.demo import demo
 from storylm.cli.evaluate import evaluate
 from storylm.cli.export import export
 from storylm.cli.generate import generate
+from storylm.cli.judge import judge
 from storylm.cli.plan import plan
 from storylm.cli.prepare import prepare
 from storylm.cli.presets import presets
@@ -31,6 +32,7 @@ COMMANDS = (
     evaluate,
     generate,
     compare,
+    judge,
     convert,
     export,
     push,

@@ -15,6 +15,10 @@ def generate(
     model: str = typer.Argument(help=options.MODEL_HELP),
     prompt: options.Prompts = None,
     prompts_file: options.PromptsFile = None,
+    words: str = typer.Option(None, help="Order a story with these words, with commas between, of a model trained so."),
+    features: str = typer.Option(None, help="Order features: Dialogue, MoralValue, Twist, BadEnding, Conflict, ..."),
+    summary: str = typer.Option(None, help="Order a story that this sums up."),
+    sentence: str = typer.Option(None, help="Order a story that has this sentence."),
     max_new_tokens: options.MaxNewTokens = 256,
     temperature: options.Temperature = 0.8,
     top_k: options.TopK = None,
@@ -49,14 +53,15 @@ def generate(
     from storylm.generation.sampling import Sampling
 
     options.check_output(output, *FILES)
-    prompts = options.read_prompts(prompt, prompts_file)
+    order = options.read_order(words, features, summary, sentence, prompt or prompts_file)
+    prompts = [order] if order else options.read_prompts(prompt, prompts_file)
     sampling = Sampling(repetition_penalty, temperature, top_k or None, top_p, min_p)
-    network, words = options.load_model(model, tokenizer, device)
+    network, own_tokenizer = options.load_model(model, tokenizer, device)
     printer = StoryPrinter([prompt for prompt in prompts for _ in range(samples)])
     began = time.perf_counter()
     stories = tell(
         network,
-        words,
+        own_tokenizer,
         prompts,
         sampling,
         max_new_tokens=max_new_tokens,

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from storylm.text.tokenizer import Tokenizer
 
 CONVENTION = (
-    "Each story is scored from its first token, given only the start token; the end token is left out; bytes are those "
-    "of the scored text in UTF-8."
+    "Each story is scored from its first token, given only the start token and, where it has one, its order; the end "
+    "token is left out; bytes are those of the scored text in UTF-8."
 )
 
 

@@ -108,6 +108,32 @@ def read_prompts(prompts: list[str] | None, file: str | None) -> list[str]:
     return given or [""]
 
 
+def read_order(
+    words: str | None, features: str | None, summary: str | None, sentence: str | None, other: Any = None
+) -> str | None:
+    """The prompt of a story to order (`data.instruct`); None: nothing is ordered.
+
+    Raises:
+        UsageError: a feature that there is not, or another prompt is given too.
+    """
+    from storylm.config.errors import UsageError
+    from storylm.data.instruct import FEATURES, Order, order_in
+
+    if (words, features, summary, sentence) == (None, None, None, None):
+        return None
+    if other:
+        raise UsageError(
+            "--words, --features, --summary and --sentence make the prompt: leave out --prompt and its file"
+        )
+    order = order_in({"words": words, "features": features, "summary": summary, "random sentence": sentence})
+    if order == Order():
+        raise UsageError("nothing is ordered: say what in --words, --features, --summary or --sentence")
+    for feature in order.features:
+        if feature not in FEATURES:
+            raise UsageError(f"no feature {feature!r}: --features takes {', '.join(FEATURES)}, with commas between")
+    return order.prompt
+
+
 def load_model(source: str, tokenizer: str | None, device: str) -> "tuple[Transformer, Tokenizer]":
     """The model on its device, ready to use, and its tokenizer or the one named instead.
 

@@ -32,6 +32,13 @@ def prepare(
         None, metavar="NAME=VALUE", help="For slurm, an option of sbatch; partition and time are needed."
     ),
     max_stories: int = typer.Option(None, min=1, help="Read only the first so many training stories."),
+    instruct: bool = typer.Option(
+        False, "--instruct", help="Keep what each story was asked to have before it, as in tinystories-instruct."
+    ),
+    derive_instruct: bool = typer.Option(
+        False, "--derive-instruct", help="Put before each story words, a sentence and features that it has."
+    ),
+    seed: int = typer.Option(0, min=0, help="Of --derive-instruct: another one asks for other things."),
     verify: bool = typer.Option(False, "--verify", help="Check every byte of the folder against its manifest."),
 ) -> None:
     """Clean and tokenize stories once, for any number of runs: `storylm train --data OUT`.
@@ -47,6 +54,7 @@ def prepare(
     from storylm.config.load import apply_overrides
     from storylm.config.schema import RunConfig
     from storylm.data import prepare as preparing
+    from storylm.data.orders import Orders
     from storylm.data.prepared import Prepared, read_manifest
     from storylm.data.preparing.executors import executor_of
     from storylm.data.preparing.progress import ConsoleProgress
@@ -63,6 +71,10 @@ def prepare(
             raise UsageError(
                 f"{override!r} is no setting of preparing: those are cleaning.RULE=VALUE and validation_share"
             )
+    if instruct and derive_instruct:
+        raise UsageError("--instruct keeps the orders that there are, --derive-instruct makes some: take one of them")
+    if seed and not derive_instruct:
+        raise UsageError(f"--seed {seed} is for --derive-instruct: leave it out")
     given = [f"data.{override.removeprefix('data.')}" for override in overrides or []]
     data = apply_overrides(RunConfig(), given).data
     who = executor_of(executor, workers, job or ())
@@ -76,6 +88,7 @@ def prepare(
             validation_share=data.validation_share,
             vocab_size=vocab_size,
             max_stories=max_stories,
+            orders=Orders("instruct" if instruct else "derived" if derive_instruct else "stories", seed),
             executor=who,
             progress=progress,
         )

@@ -47,6 +47,14 @@ class DataConfig(Settings):
     )
     max_stories: int | None = Field(default=None, ge=1, description="use only the first so many training stories")
     cleaning: CleaningConfig = CleaningConfig()
+    format: Literal["stories", "instruct", "derived"] = Field(
+        default="stories",
+        description="instruct: each story after the order it came with; derived: after one made from the story itself",
+    )
+    derive_seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="derived: another seed, other orders")
+    loss_on: Literal["all", "story"] = Field(
+        default="all", description="story: orders are read, but not learned to be told"
+    )
     layout: Literal["packed", "padded"] = Field(
         default="packed", description="stories end to end in full rows, or one a row"
     )

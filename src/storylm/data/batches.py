@@ -12,6 +12,9 @@ whatever the step, makes the batches, and the next epoch follows without a gap.
                             a b c E | d e E a
     padded                  E a b c     E d e .
                             a b c E     d e E .
+
+With `loss_on="story"`, the tokens of an order (`data.instruct`) are read and not learned: they are no targets. The
+first of a story is one, predicted from the last of its order.
 """
 
 from dataclasses import dataclass, replace
@@ -73,12 +76,19 @@ class _Batches:
         accumulation: int = 1,
         seed: int = 0,
         separate_stories: bool = False,
+        loss_on: str = "all",
     ):
         if not token_set.tokens:
             raise DataError("there are no stories to make batches of")
         self.token_set, self.context, self.batch_size = token_set, context, batch_size
         self.accumulation, self.seed, self.separate_stories = accumulation, seed, separate_stories
         self.start_is_end = token_set.start_id == token_set.end_id
+        if loss_on == "story" and not token_set.has_orders:
+            raise UsageError(
+                "data.loss_on=story leaves out what stories were asked to have, and these have no orders: set "
+                "data.format=instruct, or use a folder of `storylm prepare --instruct`; or data.loss_on=all"
+            )
+        self.loss_on = loss_on
 
     @property
     def rows_per_step(self) -> int:
@@ -143,7 +153,20 @@ class _Batches:
         targets_BT[np.arange(width) >= lengths[:, None]] = IGNORED
         if not self.start_is_end:
             targets_BT[targets_BT == self.token_set.start_id] = IGNORED
+        if self.loss_on == "story":
+            places_BT = (firsts[:, None] + np.arange(width)) % self.token_set.tokens
+            stories_BT = np.searchsorted(self.token_set.story_starts, places_BT, "right") - 1
+            targets_BT[places_BT < self.token_set.story_begins[stories_BT]] = IGNORED
         return both[:, :-1], targets_BT
+
+    def _unlearned(self) -> int:
+        """Tokens of an epoch that are no targets: start tokens that are no end tokens, and orders where so set."""
+        starts = 0 if self.start_is_end else self.token_set.stories
+        if self.loss_on == "all":
+            return starts
+        # A start token belongs to what comes before the story: to the order, where there is one.
+        starts_S, begins_S = self.token_set.story_starts[:-1], self.token_set.story_begins
+        return int(np.maximum(begins_S - starts_S, 0 if self.start_is_end else 1).sum())
 
 
 class PackedBatches(_Batches):
@@ -158,7 +181,7 @@ class PackedBatches(_Batches):
     def __init__(self, token_set: TokenSet, **settings):
         super().__init__(token_set, **settings)
         self.rows_per_epoch = -(-token_set.tokens // self.context)
-        self.tokens_per_epoch = token_set.tokens - (0 if self.start_is_end else token_set.stories)
+        self.tokens_per_epoch = token_set.tokens - self._unlearned()
         if self.separate_stories:
             starts, tokens = token_set.story_starts[:-1], token_set.tokens
             self._ring = np.concatenate([starts, starts + tokens, [2 * tokens]])  # where stories begin, twice round
@@ -207,7 +230,7 @@ class PaddedBatches(_Batches):
         lengths = np.diff(token_set.story_starts) - self._given
         self._first_rows = np.concatenate([[0], np.cumsum(-(-lengths // self.context))])  # 8 bytes a story
         self.rows_per_epoch = int(self._first_rows[-1])
-        self.tokens_per_epoch = int(lengths.sum())
+        self.tokens_per_epoch = token_set.tokens - self._unlearned()
         self._width_step = -(-self.context // (16 * PADDED_LENGTHS)) * 16
 
     def _rows(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:

@@ -12,6 +12,7 @@ from storylm.config.files import cache_folder
 from storylm.config.model import ModelConfig
 from storylm.config.schema import CleaningConfig, DataConfig, RunConfig
 from storylm.data.cache import locked, to_be_written
+from storylm.data.orders import PLAIN, Orders
 from storylm.data.prepared import MANIFEST, SPLITS, Prepared, read_manifest
 from storylm.data.preparing.plan import OWN, Plan
 from storylm.data.preparing.pool import Pool
@@ -32,6 +33,7 @@ def prepare(
     validation_share: float = 0.02,
     vocab_size: int | None = None,
     max_stories: int | None = None,
+    orders: Orders = PLAIN,
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Watch | None = None,
@@ -43,6 +45,7 @@ def prepare(
         tokenizer: "bpe" trains one of `vocab_size` on the stories; else what `Tokenizer.load` takes.
         validation: stories for validation; None: the source's own, or `validation_share` of train.
         max_stories: read only the first so many of train, in one process.
+        orders: what stands before each story: nothing, the order it came with, or one derived from it.
         workers: processes (None: one for each core, or none but this one for a small corpus).
         executor: who reads and encodes, if not processes of this machine: see `preparing.executors.executor_of`.
         progress: told several times a second how it goes, e.g. `ConsoleProgress()`.
@@ -63,6 +66,7 @@ def prepare(
         validation_share,
         vocab_size or ModelConfig.model_fields["vocab_size"].default,
         max_stories,
+        orders,
     )
     with to_be_written(Path(out)):
         refuse_foreign(Path(out))
@@ -93,6 +97,7 @@ def prepare_cached(config: RunConfig, quiet: bool = False) -> Prepared:
         data.validation_share,
         config.model.vocab_size,
         data.max_stories,
+        Orders(data.format, data.derive_seed),
     )
     folder = cache_folder() / "prepared" / plan.key
     with locked(folder, f"waiting for another run that prepares {data.source}"):
@@ -120,6 +125,8 @@ def _given(folder: Path, config: RunConfig) -> Prepared:
     asked = {
         "data.validation": data.validation is not None,
         "data.max_stories": data.max_stories is not None,
+        "data.format": data.format != DataConfig().format
+        and Orders(data.format, data.derive_seed).name != made.get("orders"),
         "data.cleaning": data.cleaning.model_dump(mode="json")
         not in (made["cleaning"], CleaningConfig().model_dump(mode="json")),
         "data.validation_share": data.validation_share not in (made["validation_share"], DataConfig().validation_share),

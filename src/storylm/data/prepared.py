@@ -5,7 +5,7 @@ cleaning.json       what cleaning did, for train and validation
 tokenizer/          tokenizer.json, tokenizer_config.json
 train/*.tokens      shards (`data.shards`)
 validation/*.tokens
-validation.jsonl    the cleaned validation stories as text, for bits per byte
+validation.jsonl    the cleaned validation stories as text, with their orders, for bits per byte
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 from storylm.config.errors import DataError
 from storylm.config.files import sha256, write_text
 from storylm.data.cleaning_report import CleaningReport
+from storylm.data.instruct import Ordered
 from storylm.data.shards import Shard, TokenSet
 from storylm.text.tokenizer import Tokenizer
 
@@ -23,6 +24,7 @@ KIND = "prepared stories"
 VERSION = 1
 MANIFEST, CLEANING, TOKENIZER, VALIDATION_TEXT = "manifest.json", "cleaning.json", "tokenizer", "validation.jsonl"
 SPLITS = ("train", "validation")
+ORDER = "order"  # beside "text" in a line of validation.jsonl
 
 
 class Prepared:
@@ -89,13 +91,14 @@ class Prepared:
         return self.manifest["splits"][split]["tokens"]
 
     def bytes(self, split: str) -> int:
-        """How many bytes of UTF-8 the cleaned stories of a split have."""
+        """How many bytes of UTF-8 the cleaned stories of a split have, and their orders."""
         return self.manifest["splits"][split]["bytes"]
 
     def validation_stories(self) -> list[str]:
-        """The cleaned validation stories as text."""
+        """The cleaned validation stories as text; those that have an order are `Ordered`."""
         with open(self.folder / VALIDATION_TEXT, encoding="utf-8") as file:
-            return [json.loads(line)["text"] for line in file]
+            rows = map(json.loads, file)
+            return [Ordered(row["text"], row[ORDER]) if ORDER in row else row["text"] for row in rows]
 
     def report(self, split: str) -> CleaningReport:
         """What cleaning did to a split."""

@@ -3,6 +3,8 @@
     bytes 0 .. 1023         b"STORYTOK", then the header as JSON, filled up with spaces
     tokens                  `tokens` little-endian integers of 16 or 32 bits, then zeros to a multiple of 8 bytes
     offsets                 `stories` + 1 little-endian integers of 64 bits: story i is tokens[offsets[i]:offsets[i+1]]
+    begins                  `stories` more, where an order stands before each story (format 2): what is told of story i
+                            is tokens[begins[i]:offsets[i+1]]
 
 A file is written whole or not at all, and mapped into memory when read: opening one costs nothing, however large.
 """
@@ -21,7 +23,8 @@ from storylm.config.errors import DataError
 from storylm.config.files import atomic_file
 
 MAGIC = b"STORYTOK"
-VERSION = 1
+PLAIN, ORDERED = 1, 2
+"""Formats: stories, and stories with orders, which a storylm that knows no orders refuses."""
 HEADER_BYTES = 1024
 SUFFIX = ".tokens"
 
@@ -45,8 +48,12 @@ class Header:
         return -(-self.tokens * np.dtype(self.dtype).itemsize // 8) * 8
 
     @property
+    def has_orders(self) -> bool:
+        return self.version == ORDERED
+
+    @property
     def file_bytes(self) -> int:
-        return HEADER_BYTES + self.token_bytes + 8 * (self.stories + 1)
+        return HEADER_BYTES + self.token_bytes + 8 * (self.stories + 1 + self.stories * self.has_orders)
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -66,10 +73,12 @@ def write_shard(
     start_id: int,
     end_id: int,
     tokenizer: str = "",
+    told_from: Sequence[int] | None = None,
 ) -> Header:
     """Write stories (each its ids, special tokens included) to `path`, whole or not at all.
 
-    Holds no more than one story and 8 bytes for each in memory.
+    `told_from`: how many ids of each story are its order; None: there are no orders. Holds no more than one story and
+    16 bytes for each in memory.
     """
     dtype = token_dtype(vocab_size)
     offsets = [0]
@@ -81,9 +90,14 @@ def write_shard(
             assert 0 <= ids.min() <= ids.max() < vocab_size, "ids outside the vocabulary"
             file.write(ids.astype(np.dtype(dtype).newbyteorder("<")).tobytes())
             offsets.append(offsets[-1] + len(ids))
-        header = Header(VERSION, dtype, offsets[-1], len(offsets) - 1, vocab_size, start_id, end_id, tokenizer)
+        version = PLAIN if told_from is None else ORDERED
+        header = Header(version, dtype, offsets[-1], len(offsets) - 1, vocab_size, start_id, end_id, tokenizer)
         file.write(bytes(HEADER_BYTES + header.token_bytes - file.tell()))
         file.write(np.array(offsets, "<u8").tobytes())
+        if told_from is not None:
+            begins = np.add(offsets[:-1], told_from)
+            assert ((begins >= offsets[:-1]) & (begins < offsets[1:])).all(), "an order without a story"
+            file.write(begins.astype("<u8").tobytes())
         file.seek(0)
         file.write((MAGIC + json.dumps(asdict(header)).encode()).ljust(HEADER_BYTES))
     return header
@@ -92,7 +106,8 @@ def write_shard(
 class Shard:
     """A token file, mapped into memory.
 
-    `tokens` are its ids (uint16 or uint32), `offsets` where each story starts, and at last where the last one ends.
+    `tokens` are its ids (uint16 or uint32), `offsets` where each story starts, and at last where the last one ends;
+    `begins` is where each is told from, after its order; without orders, where it starts.
 
     Raises:
         DataError: the file is missing, cut, or no shard.
@@ -105,10 +120,14 @@ class Shard:
         after_tokens = HEADER_BYTES + self.header.token_bytes
         tokens = content[HEADER_BYTES:after_tokens].view(np.dtype(self.header.dtype).newbyteorder("<"))
         self.tokens: np.ndarray = tokens[: self.header.tokens]
-        self.offsets: np.ndarray = content[after_tokens:].view("<u8")
+        numbers = content[after_tokens:].view("<u8")
+        self.offsets: np.ndarray = numbers[: self.header.stories + 1]
+        self.begins: np.ndarray = numbers[self.header.stories + 1 :] if self.header.has_orders else self.offsets[:-1]
         ends = self.offsets[[0, -1]].tolist()
         if ends != [0, self.header.tokens] or (self.offsets[1:] <= self.offsets[:-1]).any():
             raise DataError(f"{path} is damaged: its stories do not add up to its tokens; {_AGAIN}")
+        if (self.begins < self.offsets[:-1]).any() or (self.begins >= self.offsets[1:]).any():
+            raise DataError(f"{path} is damaged: a story begins outside of itself; {_AGAIN}")
 
     def __len__(self) -> int:
         return self.header.stories
@@ -132,12 +151,12 @@ def _read_header(path: Path) -> Header:
     try:
         fields = json.loads(raw[len(MAGIC) :])
         version = fields["version"]
-        header = Header(**fields) if version == VERSION else None
+        header = Header(**fields) if version in (PLAIN, ORDERED) else None
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} is damaged: its header cannot be read; {_AGAIN}") from error
     if header is None:
         raise DataError(
-            f"{path} is of format {version}, this storylm reads format {VERSION}: prepare the stories again"
+            f"{path} is of format {version}, this storylm reads {PLAIN} and {ORDERED}: prepare the stories again"
         )
     if header.dtype not in ("uint16", "uint32") or min(header.tokens, header.stories) < 1:
         raise DataError(f"{path} is damaged: its header cannot be right; {_AGAIN}")
@@ -159,6 +178,10 @@ class TokenSet:
         if len(kinds) > 1:
             raise DataError(f"{shards[0].path.parent} mixes tokens of several tokenizers: prepare the stories again")
         _, self.start_id, self.end_id = kinds.pop() if kinds else ("", 0, 0)
+        with_orders = {shard.header.has_orders for shard in shards}
+        if len(with_orders) > 1:
+            raise DataError(f"{shards[0].path.parent} mixes stories with and without orders: prepare the stories again")
+        self.has_orders = True in with_orders
         self._starts = [0, *accumulate(shard.header.tokens for shard in shards)]
         self.tokens: int = self._starts[-1]
         self.stories: int = sum(len(shard) for shard in shards)
@@ -166,10 +189,16 @@ class TokenSet:
     @cached_property
     def story_starts(self) -> np.ndarray:
         """Where each story starts, and at last where the last one ends: 8 bytes a story in memory."""
-        parts = [
-            shard.offsets[:-1].astype(np.int64) + start for shard, start in zip(self.shards, self._starts, strict=False)
-        ]
-        return np.concatenate([*parts, [self.tokens]])
+        return np.concatenate([*self._in_ring(shard.offsets[:-1] for shard in self.shards), [self.tokens]])
+
+    @cached_property
+    def story_begins(self) -> np.ndarray:
+        """Where each story is told from, after its order: 8 bytes a story in memory."""
+        return np.concatenate(self._in_ring(shard.begins for shard in self.shards))
+
+    def _in_ring(self, of_shards: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Places in shards as places in the ring."""
+        return [places.astype(np.int64) + start for places, start in zip(of_shards, self._starts, strict=False)]
 
     def window(self, start: int, length: int) -> np.ndarray:
         """`length` tokens of the ring from `start` on (any integer), as int64."""

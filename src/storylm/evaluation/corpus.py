@@ -6,6 +6,9 @@ from itertools import islice
 
 from storylm.config.errors import DataError, UsageError
 from storylm.config.files import expanded
+from storylm.data.instruct import Ordered
+from storylm.data.prepared import MANIFEST, ORDER, VALIDATION_TEXT
+from storylm.data.records import Record
 from storylm.data.sources import Source, open_source
 
 
@@ -28,6 +31,7 @@ class Corpus:
     def __init__(self, spec: str, split: str | None = None, max_stories: int | None = None):
         if max_stories is not None and max_stories < 1:
             raise UsageError(f"max_stories={max_stories} is not allowed: it is 1 or more")
+        self._prepared = _is_prepared(spec)
         self._source, held = _open(spec)
         self.name, self.max_stories = spec, max_stories
         self.split = split or ("validation" if "validation" in held else "all")
@@ -56,16 +60,23 @@ class Corpus:
                 else:
                     if problem:
                         self.repaired[problem] += 1
-                    yield record.text
+                    yield Ordered(record.text, record.fields[ORDER]) if self._orders(record) else record.text
+
+    def _orders(self, record: Record) -> bool:
+        """Only what storylm prepared says there is the text of an order, in a form that a model has learned from."""
+        return self._prepared and ORDER in record.fields
 
 
 def _open(spec: str) -> tuple[Source, dict[str, str]]:
     """The source, and its splits by the names they go by here."""
-    stories = expanded(spec) / "validation.jsonl"
-    if (stories.parent / "manifest.json").is_file() and stories.is_file():
-        return open_source(str(stories)), {"validation": "train"}  # a prepared folder; one file alone is `train`
+    if _is_prepared(spec):
+        return open_source(str(expanded(spec) / VALIDATION_TEXT)), {"validation": "train"}  # one file alone is `train`
     source = open_source(spec)
     return source, {split: split for split in source.splits}
+
+
+def _is_prepared(spec: str) -> bool:
+    return all((expanded(spec) / name).is_file() for name in (MANIFEST, VALIDATION_TEXT))
 
 
 def _has_surrogates(text: str) -> bool:

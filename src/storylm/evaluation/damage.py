@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storylm.evaluation.text.words import name_spans, sentence_spans
+from storylm.text.words import name_spans, sentence_spans
 
 # Written for this: names that stories of this kind use, for people who lose their own.
 NAMES = ("Ben", "Mia", "Sam", "Lucy", "Max", "Anna", "Jack", "Sue", "Leo", "Emma", "Nick", "Ella")
@@ -81,6 +81,8 @@ class Damage:
 
     apply: Callable[[str, float, random.Random], str]
     amounts: tuple[float, ...]
+    of_stories: bool = False
+    """Whether the amount is a share of the stories, each of which is then damaged or not."""
 
 
 DAMAGES = {
@@ -89,7 +91,7 @@ DAMAGES = {
     "broken agreement": Damage(break_agreement, (0.2, 0.5, 1.0)),
     "swapped names": Damage(swap_names, (0.1, 0.3, 1.0)),
     "repeated sentences": Damage(repeat_sentences, (0.05, 0.2, 0.5)),
-    "cut off": Damage(cut_off, (0.2, 0.5, 1.0)),
+    "cut off": Damage(cut_off, (0.2, 0.5, 1.0), of_stories=True),
 }
 
 

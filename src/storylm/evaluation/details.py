@@ -26,9 +26,9 @@ import numpy as np
 
 from storylm.evaluation.calibration import Calibration, calibrate, likeliest
 from storylm.evaluation.likelihood import Scored
-from storylm.evaluation.text.words import Span, name_spans, sentence_spans, speech_spans, word_spans, words
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
+from storylm.text.words import Span, name_spans, sentence_spans, speech_spans, word_spans, words
 
 POSITIONS = (0, 100, 200, 400, 800, 1600)  # bytes; each part is from one to the next
 LENGTHS = (0, 400, 800, 1200, 1600)

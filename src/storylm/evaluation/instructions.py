@@ -5,21 +5,21 @@ speaks, and, roughly, whether there is a moral. A twist, a conflict, a bad endin
 are asked for, and not counted here.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
+from storylm.data.derive import FEATURE_RULES
+from storylm.data.instruct import Order
 from storylm.evaluation.bootstrap import wilson
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.suites import read_prompts
-from storylm.evaluation.text.words import speech_spans, words
 from storylm.generation.engine import tell
 from storylm.generation.sampling import Sampling
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
+from storylm.text.words import words
 
-FEATURES = ("Dialogue", "MoralValue", "Twist", "BadEnding", "Conflict", "Foreshadowing")
+_SHOWN_AS = {"Dialogue": "dialogue", "MoralValue": "moral"}
 _ENDINGS = ("", "s", "es", "d", "ed", "ing", "er", "est", "ly", "n", "en", "y", "'s")
 _IRREGULAR = {
     "buy": {"bought"},
@@ -29,28 +29,10 @@ _IRREGULAR = {
     "win": {"won"},
     "lost": {"lose", "loses", "losing"},
 }
-_MORAL = re.compile(r"\b(moral|lesson|learn(ed|t|s)?|from then on|from that day)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """What a story should have."""
-
-    words: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-    sentence: str | None = None
-    summary: str | None = None
-
-    @property
-    def prompt(self) -> str:
-        """As the data set has it; the story follows."""
-        lines = {
-            "Features": ", ".join(self.features),
-            "Words": ", ".join(self.words),
-            "Summary": self.summary,
-            "Random sentence": self.sentence,
-        }
-        return "".join(f"{name}: {text}\n" for name, text in lines.items() if text) + "Story: \n\n"
+class Instruction(Order):
+    """What a story should have, and how much of that it has."""
 
     def check(self, story: str) -> dict[str, bool]:
         """What code can check, by name.
@@ -62,10 +44,9 @@ class Instruction:
         found = {f"word {word}": bool(used & _forms(word)) for word in self.words}
         if self.sentence is not None:
             found["sentence"] = " ".join(words(self.sentence)) in " ".join(words(story))
-        if "Dialogue" in self.features:
-            found["dialogue"] = any(end - first > 2 for first, end in speech_spans(story))
-        if "MoralValue" in self.features:
-            found["moral"] = _MORAL.search(story) is not None
+        for feature, name in _SHOWN_AS.items():
+            if feature in self.features:
+                found[name] = FEATURE_RULES[feature](story)
         return found
 
 

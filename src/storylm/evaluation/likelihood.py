@@ -9,7 +9,9 @@ compared across tokenizers. The convention, to be stated beside every figure:
 - the context is the model's own. Of a longer story only the first `context` tokens are scored, the bytes
   are theirs, and it counts as truncated. With a `stride` every token of it is scored, exactly once, in
   windows that move by so many tokens (`evaluation.windows`): its later tokens are then predicted from less
-  than all that stands before them.
+  than all that stands before them;
+- a story that has an order (`data.instruct.Ordered`) is predicted given that too, which is itself neither
+  scored nor counted.
 """
 
 import math
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from storylm.config.errors import DataError, UsageError
+from storylm.data.instruct import order_of
 from storylm.evaluation.windows import Window, batches, padded, windows
 from storylm.model.loss import IGNORED, token_nats
 from storylm.model.store import check_vocabulary
@@ -145,16 +148,26 @@ def evaluate(
         for group in _groups(stories, STORIES_AT_ONCE):
             rows: list[Window] = []
             for text, ids in zip(group, tokenizer.encode_batch(group), strict=True):
-                cut = len(ids) > context
-                scored = text if stride or not cut else _beginning(tokenizer, ids[:context])
+                order_ids = tokenizer.encode(order_of(text))
+                room = max(0, context - len(order_ids))
+                cut = len(ids) > room
+                scored = text if stride or not cut else _beginning(tokenizer, ids[:room])
                 for listener in listeners:
                     listener.story(totals.stories, text, scored)
-                rows += windows(ids, tokenizer.start_id, tokenizer.end_id, context, stride, totals.stories)
+                rows += windows(
+                    np.concatenate((order_ids, ids)),
+                    tokenizer.start_id,
+                    tokenizer.end_id,
+                    context,
+                    stride,
+                    totals.stories,
+                    given=len(order_ids),
+                )
                 totals.add_story(scored, cut)
             for batch in batches(rows, batch_size * context):
                 hidden_ND, nats_N, targets_N = _score(model, batch)
                 totals.add_nats(nats_N, targets_N, tokenizer.end_id)
-                if listeners:
+                if listeners and len(targets_N):  # orders may leave stories no room
                     tokens = Scored(*_places(batch), targets_N.numpy(), nats_N.numpy(), hidden_ND)
                     for listener in listeners:
                         listener.tokens(tokens)

@@ -17,7 +17,7 @@ from typing import Any
 
 from storylm.config import plain_yaml
 from storylm.config.errors import UsageError
-from storylm.evaluation.text.words import sentences, words
+from storylm.text.words import sentences, words
 
 SUITES = ("facts", "reasoning", "context")
 

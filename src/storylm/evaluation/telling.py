@@ -15,11 +15,11 @@ from storylm.data.sources import open_source
 from storylm.evaluation.corpus import Corpus
 from storylm.evaluation.text.judge import Real
 from storylm.evaluation.text.metric import Told
-from storylm.evaluation.text.words import sentence_spans, words
 from storylm.generation.sampling import Sampling
 from storylm.generation.telling import Story, read_prompt, tell_together
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
+from storylm.text.words import sentence_spans, words
 
 SHARE = 0.4
 FILES = (".txt", ".jsonl")

@@ -26,29 +26,31 @@ class Window:
     last: bool
     """Whether nothing more of its story is scored."""
     first: int = 0
-    """Which token of its story the first target is."""
+    """Which token of its story the first target is; negative in an order."""
     story: int = 0
     """The story's number, whatever the caller counts by."""
 
 
 def windows(
-    ids: np.ndarray, start_id: int, end_id: int, context: int, stride: int | None, story: int = 0
+    ids: np.ndarray, start_id: int, end_id: int, context: int, stride: int | None, story: int = 0, given: int = 0
 ) -> Iterator[Window]:
     """The windows of one story, `ids` being its tokens without special ones; without a stride only the first.
+
+    Of these, the first `given` are an order, which is read and not scored.
 
     >>> [w.targets.tolist() for w in windows(np.array([7, 8, 9]), start_id=0, end_id=0, context=3, stride=2)]
     [[7, 8, 9], [-100, 0]]
     """
     stream = np.concatenate(([start_id], ids, [end_id])).astype(np.int64)
     tokens, targets = stream[:-1], stream[1:]
-    scored = 0
+    scored = given
     for first in range(0, len(tokens), stride or len(tokens)):
         end = min(first + context, len(tokens))
         window_targets = targets[first:end].copy()
-        window_targets[: scored - first] = IGNORED
+        window_targets[: max(0, scored - first)] = IGNORED
         last = stride is None or end == len(tokens)
-        yield Window(tokens[first:end], window_targets, last, first, story)
-        scored = end
+        yield Window(tokens[first:end], window_targets, last, first - given, story)
+        scored = max(end, given)
         if last:
             return
 

@@ -211,6 +211,7 @@ def build_batches(config: RunConfig, prepared: Prepared) -> Batches:
         accumulation=config.train.accumulation,
         seed=config.train.seed,
         separate_stories=config.data.separate_stories,
+        loss_on=config.data.loss_on,
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from storylm.config.files import write_text
 from storylm.data.cleaning_report import RULES, CleaningReport
-from storylm.data.prepared import SPLITS, file_entry
+from storylm.data.instruct import order_of
+from storylm.data.prepared import ORDER, SPLITS, file_entry
 from storylm.data.preparing.choosing import KEPT, VALIDATION
 from storylm.data.preparing.pool import tally
 from storylm.data.preparing.reading import PartRead
@@ -69,7 +70,7 @@ def _encode(task: EncodeTask) -> dict[str, Any]:
             reports[task.part.split].read -= 1
         rule = verdict & ~VALIDATION
         if rule == KEPT:
-            kept[split].append(text)
+            kept[split].append(text)  # with its order, where it has one
         else:
             reports[split].drop(RULES[rule], text)
     shards = {}
@@ -77,7 +78,7 @@ def _encode(task: EncodeTask) -> dict[str, Any]:
         if stories:
             shards[f"{split}/{task.name}{SUFFIX}"] = _write(task, split, stories)
     text = task.work / f"{task.name}.jsonl"
-    write_text(text, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept["validation"]))
+    write_text(text, "".join(json.dumps(_row(story), ensure_ascii=False) + "\n" for story in kept["validation"]))
     return {
         "shards": shards,
         "reports": {split: report.to_json() for split, report in reports.items()},
@@ -85,15 +86,27 @@ def _encode(task: EncodeTask) -> dict[str, Any]:
     }
 
 
+def _row(story: str) -> dict[str, str]:
+    """A validation story as a line of JSON."""
+    return {"text": story, **({ORDER: order} if (order := order_of(story)) else {})}
+
+
 def _write(task: EncodeTask, split: str, stories: list[str]) -> dict[str, Any]:
     tokenizer = _load(task.tokenizer, task.fingerprint)
     *before, after = tokenizer.story_ids([])
-    streams = []
+    streams, told_from = [], []
     size = 0
     for first in range(0, len(stories), STORIES_AT_ONCE):
         texts = stories[first : first + STORIES_AT_ONCE]
-        streams += [np.concatenate((before, ids, [after])).astype(np.uint32) for ids in tokenizer.encode_batch(texts)]
-        text_bytes = sum(len(text.encode()) for text in texts)
+        orders = [order_of(text) for text in texts]
+        # By itself, as it is when there is only the order and the story is yet to be told.
+        before_each = (
+            [[*before, *ids] for ids in tokenizer.encode_batch(orders)] if any(orders) else [before] * len(texts)
+        )
+        for asked, ids in zip(before_each, tokenizer.encode_batch(texts), strict=True):
+            streams.append(np.concatenate((asked, ids, [after])).astype(np.uint32))
+            told_from.append(len(asked))
+        text_bytes = sum(len(text.encode()) for text in [*orders, *texts])
         size += text_bytes
         tokens = sum(len(stream) for stream in streams[first:])
         tally().add(stories=len(texts), text_bytes=text_bytes, tokens=tokens)
@@ -104,6 +117,7 @@ def _write(task: EncodeTask, split: str, stories: list[str]) -> dict[str, Any]:
         start_id=tokenizer.start_id,
         end_id=tokenizer.end_id,
         tokenizer=tokenizer.fingerprint,
+        told_from=told_from if any(map(order_of, stories)) else None,
     )
     return {"stories": header.stories, "tokens": header.tokens, "bytes": size}
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from storylm.config.schema import CleaningConfig
+from storylm.data.orders import PLAIN, Orders
 from storylm.data.sources import Part, Source, open_source
 from storylm.text.tokenizer import Tokenizer
 
@@ -27,6 +28,7 @@ class Plan:
     vocab_size: int
     cleaning: CleaningConfig
     max_stories: int | None
+    orders: Orders = PLAIN
 
     @classmethod
     def of(
@@ -38,6 +40,7 @@ class Plan:
         validation_share: float,
         vocab_size: int,
         max_stories: int | None,
+        orders: Orders = PLAIN,
     ) -> "Plan":
         """Open the sources and the tokenizer. Raises what `open_source` and `Tokenizer.load` raise."""
         source = open_source(source) if isinstance(source, str) else source
@@ -49,7 +52,7 @@ class Plan:
             split = "validation" if "validation" in source.splits else None
         if isinstance(tokenizer, str):
             tokenizer = None if tokenizer == OWN else Tokenizer.load(tokenizer)  # pyright: ignore
-        return cls(source, validation, split, validation_share, tokenizer, vocab_size, cleaning, max_stories)  # pyright: ignore
+        return cls(source, validation, split, validation_share, tokenizer, vocab_size, cleaning, max_stories, orders)  # pyright: ignore
 
     @property
     def held_out(self) -> float | None:
@@ -69,6 +72,8 @@ class Plan:
         content = {**self.settings(), "format": FORMAT, "parts": [[split, part.key] for split, part in self.parts()]}
         content["tokenizer"] = self.tokenizer.fingerprint if self.tokenizer else OWN
         del content["source"], content["validation"]  # names: what they stand for is in the parts
+        if self.orders == PLAIN:  # so that what was prepared before there were orders is found again
+            del content["orders"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
     def settings(self) -> dict[str, Any]:
@@ -81,4 +86,5 @@ class Plan:
             "vocab_size": None if self.tokenizer else self.vocab_size,
             "max_stories": self.max_stories,
             "cleaning": self.cleaning.model_dump(mode="json"),
+            "orders": self.orders.name,
         }

@@ -30,7 +30,7 @@ from storylm.data.preparing.pool import SMALL_BYTES, Pool, Tally
 from storylm.data.preparing.progress import Stage, Watch
 from storylm.data.preparing.reading import PartRead, ReadTask
 from storylm.data.preparing.tasks import Executor
-from storylm.data.preparing.tokenizer import refuse_empty, saved_tokenizer
+from storylm.data.preparing.tokenizer import refuse_empty, refuse_unasked, saved_tokenizer
 from storylm.text.tokenizer import Tokenizer
 
 WORK = ".work"  # what is done so far; gone once all is
@@ -53,6 +53,7 @@ def carry_out(plan: Plan, out: Path, executor: Executor, watch: Watch | None) ->
         _begin(plan, out)
         work = (out / WORK).absolute()
         parts = _read(plan, work, executor, watch)
+        refuse_unasked(plan, parts)
         stage = Stage("finding duplicates", watch)
         choose(parts, plan.cleaning, plan.held_out, work / "chosen.json", stage.tell)
         for split in SPLITS[: 1 if plan.held_out else 2]:
@@ -112,7 +113,7 @@ def _begin(plan: Plan, out: Path) -> None:
 def _read(plan: Plan, work: Path, executor: Executor, watch: Watch | None) -> list[PartRead]:
     parts = plan.parts()
     tasks = [
-        ReadTask(part, work / "parts" / f"{number:05}", split, plan.cleaning, CHUNK_BYTES)
+        ReadTask(part, work / "parts" / f"{number:05}", split, plan.cleaning, CHUNK_BYTES, orders=plan.orders)
         for number, (split, part) in enumerate(parts)
     ]
     sizes = [part.size or SMALL_BYTES // 8 for _, part in parts]

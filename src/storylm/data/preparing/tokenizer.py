@@ -6,6 +6,8 @@ from pathlib import Path
 from storylm.config.errors import DataError
 from storylm.config.files import atomic_folder
 from storylm.data.cleaning_report import CleaningReport
+from storylm.data.instruct import order_of
+from storylm.data.orders import PLAIN
 from storylm.data.prepared import TOKENIZER, file_entry
 from storylm.data.preparing.choosing import KEPT, VALIDATION
 from storylm.data.preparing.encoding import chunk_verdicts
@@ -42,7 +44,7 @@ def _every(stride: int, parts: Sequence[PartRead]) -> Iterator[str]:
             for text, verdict in zip(part.texts(chunk), chunk_verdicts(part, chunk).tolist(), strict=True):
                 if verdict == KEPT:
                     if number % stride == 0:
-                        yield text
+                        yield order_of(text) + text
                     number += 1
 
 
@@ -66,3 +68,12 @@ def refuse_empty(plan: Plan, parts: Sequence[PartRead], split: str) -> None:
         + (f"; problems: {report.problems_told()}" if report.problems else "")
         + ("; a rule is switched off by cleaning.RULE=false" if switchable else "")
     )
+
+
+def refuse_unasked(plan: Plan, parts: Sequence[PartRead]) -> None:
+    """Raise `DataError` where stories are to have orders and not one asks for anything."""
+    if plan.orders != PLAIN and any(part.stories for part in parts) and not any(part.asked for part in parts):
+        raise DataError(
+            f"no story of {plan.source.name} comes with words, features, a summary or a sentence that it was to have: "
+            "take a corpus that has them, as tinystories-instruct, or --derive-instruct (data.format=derived)"
+        )

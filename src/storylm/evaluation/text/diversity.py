@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 from storylm.evaluation.text.metric import CorpusMetric, Told
-from storylm.evaluation.text.words import words
+from storylm.text.words import words
 
 WORDS = 5000
 STORIES = 50

@@ -9,7 +9,7 @@ from typing import Any
 
 from storylm.config.errors import SetupError
 from storylm.evaluation.text.metric import StoryMetric, Told
-from storylm.evaluation.text.words import words
+from storylm.text.words import words
 
 # Of the kinds that Harper (https://github.com/Automattic/harper) tells apart.
 NO_GRAMMAR = {

@@ -18,7 +18,7 @@ from storylm.evaluation.measure import Measure
 from storylm.evaluation.text.automaton import Automaton
 from storylm.evaluation.text.metric import summed
 from storylm.evaluation.text.overlap import rouge
-from storylm.evaluation.text.words import words
+from storylm.text.words import words
 
 GRAM = 13
 

@@ -1,7 +1,7 @@
 """Whether those who are introduced keep their names."""
 
 from storylm.evaluation.text.metric import StoryMetric, Told
-from storylm.evaluation.text.words import name_spans
+from storylm.text.words import name_spans
 
 
 def kept_names(story: Told) -> tuple[float, float]:

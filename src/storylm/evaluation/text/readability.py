@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from storylm.evaluation.text.metric import StoryMetric, Told
-from storylm.evaluation.text.words import sentences, words
+from storylm.text.words import sentences, words
 
 COMMON = 1000
 

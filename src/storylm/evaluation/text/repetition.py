@@ -1,7 +1,7 @@
 """Saying the same again within one story: word 4-grams and whole sentences that came before."""
 
 from storylm.evaluation.text.metric import StoryMetric, Told
-from storylm.evaluation.text.words import sentences, words
+from storylm.text.words import sentences, words
 
 GRAM = 4
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storylm.evaluation.text.words import name_spans, sentence_spans, sentences, speech_spans, word_spans, words
+from storylm.text.words import name_spans, sentence_spans, sentences, speech_spans, word_spans, words
 
 
 def cut(text: str, spans) -> list[str]:

@@ -1,0 +1,61 @@
+"""Answers on disk, a JSON line each, written as they come: what was paid for is not lost, and not paid twice.
+
+A line that a crash left half written is cut off when the file is opened again; every other line is as it was.
+"""
+
+import json
+import os
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from storylm.config.errors import DataError
+
+
+class Kept:
+    """Rows by their `key`, in memory and in a file; the last one of a key counts.
+
+    >>> with Kept(path) as kept:                                                # doctest: +SKIP
+    ...     kept.add({"key": "4f2a", "grades": {}})
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        self._rows: dict[str, dict[str, Any]] = {}
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                row = json.loads(line)
+                self._rows[row["key"]] = row
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path}, line {number}, is no answer of a judge: delete that line, or choose another --out"
+                ) from error
+        self._file = open(path, "ab")  # noqa: SIM115 - closed by `__exit__`
+        if len(whole) < len(content):
+            self._file.truncate(len(whole))
+
+    def __enter__(self) -> "Kept":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The row of this key, if there is one."""
+        return self._rows.get(key)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a row: when this returns, it is on disk. From any thread."""
+        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._rows[row["key"]] = row

@@ -1,0 +1,110 @@
+"""`storylm judge` from the outside."""
+
+import json
+
+import pytest
+
+from cli.telling import call, small_model
+from evaluation.judge.stand_in import GOOD, serving
+from storylm.cli.judge import judge
+from storylm.config.errors import CheckpointError, UsageError
+
+KEY = "sk-very-secret-0123456789"
+QUICK = ("--per-minute", "1000000", "--timeout", "2")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return small_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving() as state:
+        yield state
+
+
+@pytest.fixture
+def told(tmp_path) -> str:
+    rows = [{"prompt": f"Cat {n} ", "text": f"Cat {n} ran {n} times."} for n in range(6)]
+    (tmp_path / "told.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(tmp_path / "told.jsonl")
+
+
+def test_two_judges_grade_the_same_stories_and_are_compared(server, told, tmp_path):
+    out = tmp_path / "judged"
+    arguments = ("--stories", told, "--endpoint", server.url, "--out", str(out), "--yes", *QUICK)
+    server.grades = lambda story: {**GOOD, "plot": int(story.split()[1][0]) + 1}
+    first = call(judge, *arguments, "--judge", "wise", "--price-in", "2", "--price-out", "10")
+    assert "6 requests to wise" in first.stderr
+    assert "at these prices" in first.stderr
+    assert "plot" in first.stdout
+    assert "3.50" in first.stdout
+    server.grades = lambda story: {**GOOD, "plot": int(story.split()[1][0]) + 3}
+    second = call(judge, *arguments, "--judge", "other")
+    assert "agreement with wise" in second.stdout
+    assert "plot rank correlation 1.00" in second.stdout
+    found = json.loads((out / "judged.json").read_text())
+    assert set(found) == {"wise", "other"}
+    assert found["wise"]["rubric"] == found["other"]["rubric"]
+    plot = next(row for row in found["wise"]["metrics"] if row["name"] == "plot")
+    assert plot["value"] == 3.5
+    assert plot["interval"][0] < 3.5 < plot["interval"][1]
+    assert server.keys == [f"Bearer {KEY}"] * 12
+    again = call(judge, *arguments, "--judge", "wise", "--json")
+    assert len(server.requests) == 12
+    assert json.loads(again.stdout)["graded"] == 6
+    assert not [path for path in out.rglob("*") if path.is_file() and KEY in path.read_text()]
+    assert KEY not in first.stdout + first.stderr + again.stdout
+
+
+def test_a_model_tells_from_every_beginning_once_and_the_stories_stay(server, model, tmp_path):
+    out = str(tmp_path / "judged")
+    arguments = (model, "--endpoint", server.url, "--judge", "wise", "--out", out, "--yes", *QUICK)
+    few = ("--samples", "2", "--max-new-tokens", "4")
+    call(judge, *arguments, *few)
+    told = json.loads((tmp_path / "judged" / "stories.json").read_text())
+    assert (len(told["stories"]), len({row["prompt"] for row in told["stories"]})) == (100, 50)
+    assert told["temperature"] == 1.0
+    written = (tmp_path / "judged" / "stories.json").stat().st_mtime_ns
+    call(judge, *arguments, *few)
+    assert (tmp_path / "judged" / "stories.json").stat().st_mtime_ns == written
+    assert len(server.requests) == len({one["messages"][1]["content"] for one in server.requests})
+    with pytest.raises(UsageError, match="other stories"):
+        call(judge, *arguments, "--samples", "3", "--max-new-tokens", "4")
+
+
+def test_nothing_is_asked_before_someone_agrees(server, told, tmp_path):
+    with pytest.raises(UsageError, match="--yes"):
+        call(judge, "--stories", told, "--endpoint", server.url, "--judge", "wise", "--out", str(tmp_path / "out"))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "whose stories"),
+        (["grammar-1m"], "who judges"),
+        (["grammar-1m", "--endpoint", "http://localhost:1/v1"], "--judge NAME"),
+        (["grammar-1m", "--endpoint", "x", "--judge", "wise", "--out", "o"], "no address"),
+        (["grammar-1m", "--learned", "a", "--judge", "wise"], "leave it out"),
+        (["--learn", "grammar"], "makes a judge of a model"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments, words):
+    with pytest.raises(UsageError, match=words):
+        call(judge, *arguments)
+
+
+def test_a_judge_is_learned_and_used_offline(told, tmp_path):
+    folder = str(tmp_path / "judge")
+    done = call(judge, "grammar-1m", "--learn", "grammar?stories=40", "--learn-stories", "12", "--out", folder)
+    assert "sound and damaged" in done.stdout
+    found = json.loads(call(judge, "--stories", told, "--learned", folder, "--json").stdout)
+    assert [row["name"] for row in found["metrics"]] == ["probability_damaged", "severity"]
+    assert len(found["grades"]) == 6
+    assert "severity" in call(judge, "--stories", told, "--learned", folder).stdout
+    with pytest.raises(CheckpointError):
+        call(judge, "--stories", told, "--learned", str(tmp_path))
