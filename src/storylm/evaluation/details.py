@@ -2,7 +2,7 @@
 
 A token's nats are spread evenly over the bytes it stands for, so every byte of every story has its share and parts
 can be summed whatever the tokenizer: the parts of one kind add up to the whole. A word has the space before it,
-as its tokens do. Kinds of parts, see `evaluation.text.words` for what a name, a word and speech is:
+as its tokens do. Kinds of parts, see `text.words` for what a name, a word and speech is:
 
 - by position: bytes since the beginning of the story;
 - by the story's length: of stories of so many scored bytes;
