@@ -11,6 +11,7 @@ from storylm.cli.demo import demo
 from storylm.cli.evaluate import evaluate
 from storylm.cli.export import export
 from storylm.cli.generate import generate
+from storylm.cli.inspect import inspect
 from storylm.cli.plan import plan
 from storylm.cli.prepare import prepare
 from storylm.cli.presets import presets
@@ -36,6 +37,7 @@ COMMANDS = (
     push,
     serve,
     speedrun,
+    inspect,
 )
 
 app = typer.Typer(

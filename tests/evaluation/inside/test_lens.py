@@ -23,9 +23,7 @@ def test_each_layer_says_what_a_model_that_ends_there_says(model, letters):
     model.eval()
     with torch.inference_mode():
         for layers in range(1, model.config.layers + 1):
-            torch.testing.assert_close(
-                logits[layers], cut(model, layers)(torch.tensor([tokens]))[0], rtol=0, atol=1e-4
-            )
+            torch.testing.assert_close(logits[layers], cut(model, layers)(torch.tensor([tokens]))[0], rtol=0, atol=1e-4)
         at_the_start = model.positions.add(model.embedding(torch.tensor(tokens))[None], torch.arange(len(tokens))[None])
         torch.testing.assert_close(logits[0], (model.norm(at_the_start) @ model.head_weight.T)[0], rtol=0, atol=1e-4)
 

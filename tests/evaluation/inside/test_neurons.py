@@ -55,7 +55,11 @@ def test_the_quiet_and_loud_ones_are_chosen(model, letters):
     everyone = [(layer, number) for layer in range(model.config.layers) for number in range(model.config.ff_width)]
     all_of_them = look_at_neurons(model, letters, STORIES, chosen=everyone)
     for layer in range(model.config.layers):
-        most = sorted((n.kurtosis for n in all_of_them if n.layer == layer), reverse=True)[:2]
+        of_layer = [n for n in all_of_them if n.layer == layer]
+        loudest = [n.moments[0].activation if n.moments else 0.0 for n in of_layer]
+        half = sorted(loudest)[(len(loudest) - 1) // 2]
+        loud = [n.kurtosis for n, peak in zip(of_layer, loudest, strict=True) if peak >= half]
+        most = sorted(loud, reverse=True)[:2]
         assert [neuron.kurtosis for neuron in found if neuron.layer == layer] == pytest.approx(most)
 
 

@@ -101,7 +101,7 @@ def expected(kernel_LHD: Tensor, length: int) -> Tensor:
 
 
 def _sums(maps_LHTT: Tensor, expected_LHTT: Tensor) -> Tensor:
-    """Over queries that count, [L, H, 3]: attention where expected, on the start token, and the distance looked over."""
+    """Over queries that count, [L, H, 3]: attention where expected, that on the start token, and mean distances."""
     where_LHT = torch.minimum(maps_LHTT, expected_LHTT).sum(-1)
     far_LHT = (maps_LHTT * _distances(maps_LHTT.shape[-1]).clamp(min=0)).sum(-1)
     return torch.stack([each[..., FROM:].sum(-1) for each in (where_LHT, maps_LHTT[..., 0], far_LHT)], dim=-1)

@@ -3,8 +3,8 @@
 A neuron is one feature inside a block's feed-forward layer, after the activation and the gate. As Eldan and Li (2023)
 did for their models of stories, it is read by the tokens that excite it most, each in its context. Which neurons are
 worth a look? Those that are quiet nearly always and loud at few tokens: of high kurtosis, E[x^4] / E[x^2]^2 over the
-tokens of all stories (3 for a normal distribution that has mean 0). What one does is said beside it: the tokens that
-its output vector, through the head, makes likelier.
+tokens of all stories (3 for a normal distribution that has mean 0), among the half of their layer that gets loudest.
+What one does is said beside it: the tokens that its output vector, through the head, makes likelier.
 """
 
 # L layers, F neurons of a layer, T tokens of a text, M moments kept, V vocabulary, D width
@@ -76,7 +76,7 @@ def look_at_neurons(
     per_layer: int = 2,
     progress: Callable[[int], None] = lambda story: None,
 ) -> list[Neuron]:
-    """The `chosen` neurons (layer, number), or else the `per_layer` of highest kurtosis in each layer.
+    """The `chosen` neurons (layer, number), or else `per_layer` of each layer, see above.
 
     Of a story the first 256 tokens are read; the start token does not count.
     """
@@ -87,7 +87,7 @@ def look_at_neurons(
         for number, tokens in enumerate(texts, 1):
             model.hidden(torch.tensor([tokens], device=model.device))
             progress(number)
-    best = [(layer, int(n)) for layer, of in enumerate(layers) for n in of.kurtosis.topk(per_layer).indices]
+    best = [(layer, number) for layer, of in enumerate(layers) for number in of.choose(per_layer)]
     places = [(story, place) for story, tokens in enumerate(texts) for place in range(1, len(tokens))]
     found = []
     for layer, number in chosen or best:
@@ -115,6 +115,11 @@ class _Layer:
         self.squares_F += h_TF.double().square().sum(0)
         self.fourths_F += h_TF.double().pow(4).sum(0)
         self.tokens += len(h_TF)
+
+    def choose(self, count: int) -> list[int]:
+        """The neurons of highest kurtosis, of those that get as loud as half of all, at least."""
+        loudest_F = self.values_FM[:, 0]
+        return self.kurtosis.where(loudest_F >= loudest_F.median(), 0.0).topk(count).indices.tolist()
 
     @property
     def kurtosis(self) -> Tensor:
