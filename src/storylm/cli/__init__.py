@@ -16,6 +16,7 @@ from storylm.cli.plan import plan
 from storylm.cli.prepare import prepare
 from storylm.cli.presets import presets
 from storylm.cli.push import push
+from storylm.cli.report import report
 from storylm.cli.serve import serve
 from storylm.cli.speedrun import speedrun
 from storylm.cli.tokenizer import tokenizer
@@ -38,6 +39,7 @@ COMMANDS = (
     serve,
     speedrun,
     inspect,
+    report,
 )
 
 app = typer.Typer(
