@@ -13,6 +13,7 @@ import torch
 import storylm
 from storylm.config.errors import DataError
 from storylm.config.files import sha256
+from storylm.data.cleaning_report import CleaningReport
 from storylm.model import native
 from storylm.training import manifest
 from storylm.training.manifest import write_manifest
@@ -24,7 +25,17 @@ def prepared(tmp_path) -> Any:
     folder = tmp_path / "stories"
     folder.mkdir()
     (folder / "manifest.json").write_text('{"stories": 300}')
-    return SimpleNamespace(folder=folder, tokenizer=SimpleNamespace(fingerprint="a" * 64))
+    report = CleaningReport(read=310)
+    for _ in range(10):
+        report.drop("truncated", "Once upon a")
+    return SimpleNamespace(
+        folder=folder,
+        tokenizer=SimpleNamespace(fingerprint="a" * 64),
+        stories={"train": 300, "validation": 9}.get,
+        tokens={"train": 9000, "validation": 270}.get,
+        bytes={"train": 30_000, "validation": 900}.get,
+        report={"train": report, "validation": CleaningReport(read=9)}.get,
+    )
 
 
 def sessions(folder) -> list[dict[str, Any]]:
@@ -37,7 +48,7 @@ def sessions(folder) -> list[dict[str, Any]]:
 def test_a_session_says_with_what_where_on_what_and_when(prepared, tmp_path) -> None:
     write_manifest(tmp_path, prepared)
     (session,) = sessions(tmp_path)
-    assert session.keys() == {"started", "software", "machine", "kernels", "data", "tokenizer"}
+    assert session.keys() == {"started", "software", "machine", "kernels", "data", "tokenizer", "stories"}
     started = datetime.fromisoformat(session["started"])
     assert started.utcoffset() == timedelta(0)
     assert abs(datetime.now(UTC) - started) < timedelta(minutes=1)
@@ -55,6 +66,10 @@ def test_a_session_says_with_what_where_on_what_and_when(prepared, tmp_path) -> 
     assert session["kernels"] == native.available(torch.device("cpu"))
     assert session["data"] == sha256(prepared.folder / "manifest.json")
     assert session["tokenizer"] == "a" * 64
+    assert session["stories"] == {
+        "train": {"stories": 300, "tokens": 9000, "bytes": 30_000, "dropped": {"truncated": 10}},
+        "validation": {"stories": 9, "tokens": 270, "bytes": 900, "dropped": {}},
+    }
 
 
 def test_a_resumed_run_adds_a_session_and_keeps_the_earlier_ones(prepared, tmp_path) -> None:

@@ -11,11 +11,13 @@ from storylm.cli.demo import demo
 from storylm.cli.evaluate import evaluate
 from storylm.cli.export import export
 from storylm.cli.generate import generate
+from storylm.cli.inspect import inspect
 from storylm.cli.judge import judge
 from storylm.cli.plan import plan
 from storylm.cli.prepare import prepare
 from storylm.cli.presets import presets
 from storylm.cli.push import push
+from storylm.cli.report import report
 from storylm.cli.serve import serve
 from storylm.cli.speedrun import speedrun
 from storylm.cli.tokenizer import tokenizer
@@ -38,6 +40,8 @@ COMMANDS = (
     push,
     serve,
     speedrun,
+    inspect,
+    report,
 )
 
 app = typer.Typer(

@@ -60,7 +60,7 @@ def preset_names(incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def check_output(path: Path | None, *endings: str) -> None:
+def check_output(path: Path | None, *endings: str, option: str = "--output") -> None:
     """Refuse a file that cannot be written, or that has none of the endings, before hours of work.
 
     Raises:
@@ -71,12 +71,12 @@ def check_output(path: Path | None, *endings: str) -> None:
     if path is None:
         return
     if endings and path.suffix.lower() not in endings:
-        raise UsageError(f"--output {path} is of no known kind: end it in {', '.join(endings)}")
+        raise UsageError(f"{option} {path} is of no known kind: end it in {', '.join(endings)}")
     if path.is_dir():
-        raise UsageError(f"--output {path} is a folder: name a file in it")
+        raise UsageError(f"{option} {path} is a folder: name a file in it")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise UsageError(f"--output {path} cannot be written: {above} is no folder that takes files")
+        raise UsageError(f"{option} {path} cannot be written: {above} is no folder that takes files")
 
 
 def read_prompts(prompts: list[str] | None, file: str | None) -> list[str]:

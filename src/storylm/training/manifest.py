@@ -14,6 +14,7 @@ import torch
 import storylm
 from storylm.config.errors import DataError
 from storylm.config.files import sha256, write_text
+from storylm.data.prepared import SPLITS
 from storylm.model import native
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def write_manifest(folder: Path, prepared: "Prepared") -> None:
         "kernels": native.available(torch.device("cpu")),
         "data": sha256(prepared.folder / MANIFEST),
         "tokenizer": prepared.tokenizer.fingerprint,
+        "stories": {split: _stories(prepared, split) for split in SPLITS},
     }
     sessions = _earlier_sessions(folder / MANIFEST)
     if sessions:
@@ -69,6 +71,13 @@ def _compare(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
             f"differ in their last digits (is there a C++ compiler? is STORYLM_NATIVE set?)",
             stacklevel=3,
         )
+
+
+def _stories(prepared: "Prepared", split: str) -> dict[str, Any]:
+    """How much there is of a split, and how many stories each rule of cleaning dropped."""
+    dropped = {name: rule.dropped for name, rule in prepared.report(split).rules.items() if rule.dropped}
+    counts = {"stories": prepared.stories(split), "tokens": prepared.tokens(split), "bytes": prepared.bytes(split)}
+    return counts | {"dropped": dropped}
 
 
 def _software() -> dict[str, str | None]:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -83,9 +84,18 @@ def saved_config(folder: Path) -> RunConfig | None:
 
 def differences(before: RunConfig, now: RunConfig) -> str:
     """The first settings that differ, in words."""
-    old, new = (dict(_flatten(yaml.safe_load(to_yaml(config)))) for config in (before, now))
+    old, new = flat_settings(before), flat_settings(now)
     changed = [f"{key}: {old[key]} there, {new[key]} here" for key in old if old[key] != new[key]]
     return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
+
+
+def flat_settings(config: RunConfig) -> dict[str, Any]:
+    """Every setting by its name with dots, as YAML has it.
+
+    >>> flat_settings(RunConfig())["optim.lr"]
+    0.001
+    """
+    return dict(_flatten(yaml.safe_load(to_yaml(config))))
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from storylm.training.journal import Entry, Journal
 
@@ -25,3 +26,17 @@ class SamplesFile(Journal):
         """Every section that is whole."""
         for match in SECTION.finditer(text):
             yield Entry(int(match[1].replace(",", "")), match[0], match[0])
+
+
+def read_samples(path: Path) -> list[tuple[int, str]]:
+    """(step, story) of every whole section of such a file, in order; none where there is no file.
+
+    >>> read_samples(run / "samples.md")[0]                                         # doctest: +SKIP
+    (500, 'Once upon a time...')
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [(int(match[1].replace(",", "")), _unquoted(match[0])) for match in SECTION.finditer(text)]
+
+
+def _unquoted(section: str) -> str:
+    return "\n".join(line[1:].removeprefix(" ") for line in section.split("\n") if line.startswith(">"))

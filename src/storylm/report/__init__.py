@@ -1,0 +1,1 @@
+"""Pages, pictures and tables for people: what is inside a model, how runs went, which model is best, and sweeps."""

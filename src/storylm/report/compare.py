@@ -1,0 +1,104 @@
+"""Which run won, and why: bits per byte in the end and after equal tokens, time and FLOPs; settings that differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from storylm.report.runs import Run
+
+AXES = ("tokens", "seconds", "FLOPs")
+# What differs between any two runs and explains nothing.
+UNTOLD = ("name", "about")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Runs at the most of `axis` that all of them have used: bits per byte by run, None before a first evaluation."""
+
+    axis: str
+    amount: float
+    figures: dict[str, float | None]
+
+    @property
+    def winner(self) -> str | None:
+        known = {name: figure for name, figure in self.figures.items() if figure is not None}
+        return min(known, key=lambda name: known[name]) if len(known) == len(self.figures) else None
+
+
+def best_run(runs: Sequence[Run]) -> Run | None:
+    """The run with the fewest bits per byte at its best; None where none was judged."""
+    judged = [run for run in runs if run.best]
+    return min(judged, key=lambda run: run.best["bits_per_byte"], default=None)  # type: ignore[index]
+
+
+def budgets(runs: Sequence[Run]) -> list[Budget]:
+    """The runs compared at equal tokens, time and arithmetic; nothing where there is one run, or none was judged."""
+    if len(runs) < 2 or not all(run.passes for run in runs):
+        return []
+    found = []
+    for axis in AXES:
+        amount = min(run.along(axis)(run.passes[-1]) for run in runs)
+        found.append(Budget(axis, amount, {run.name: figure_at(run, axis, amount) for run in runs}))
+    return found
+
+
+def figure_at(run: Run, axis: str, amount: float) -> float | None:
+    """Bits per byte after `amount`, on the line between the evaluations before and after it; None before the first."""
+    of = run.along(axis)
+    points = [(of(row), row["bits_per_byte"]) for row in run.passes if row["bits_per_byte"] is not None]
+    if not points or amount < points[0][0]:
+        return None
+    xs, ys = zip(*points, strict=True)
+    return float(np.interp(amount, xs, ys))
+
+
+def verdict(runs: Sequence[Run]) -> str:
+    """Who won, by how much, and whether at equal budgets too, in a sentence or two."""
+    best = best_run(runs)
+    if best is None or best.best is None:
+        return "No run has been judged by validation stories yet."
+    figure = best.best["bits_per_byte"]
+    if len(runs) == 1:
+        state = f"{best.ended}" if best.ended else "not finished"
+        return f"{figure:.4f} bits per byte at its best, at step {best.best['step']:,}; {state}."
+    others = [run for run in runs if run is not best and run.best]
+    second = min((run.best["bits_per_byte"], run.name) for run in others) if others else None  # type: ignore[index]
+    by = f", {second[0] - figure:.4f} fewer than {second[1]}" if second else ""
+    first = f"{best.name} is best: {figure:.4f} bits per byte{by}."
+    compared = [budget for budget in budgets(runs) if budget.winner]
+    same = [_words(budget) for budget in compared if budget.winner == best.name]
+    why = [] if second is None else [_because(best, next(run for run in runs if run.name == second[1]))]
+    other = [f"{budget.winner} leads after {_words(budget)}" for budget in compared if budget.winner != best.name]
+    also = [f"It leads after {_listed(same)}, too."] if same else []
+    return " ".join([first, *why, *also, *([f"But {_listed(other)}."] if other else [])])
+
+
+def _because(best: Run, second: Run) -> str:
+    """The first settings in which they differ."""
+    changed = [f"{name} is {mine}, not {other}" for name, (mine, other) in differing([best, second]).items()]
+    more = f" and {len(changed) - 3} settings more differ" if len(changed) > 3 else ""
+    return f"There {', '.join(changed[:3])}{more}." if changed else "Their settings are the same."
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all runs: by name, a value for each run."""
+    all_of_them = [run.settings for run in runs]
+    names = [name for name in all_of_them[0] if name not in UNTOLD]
+    rows = {name: [settings.get(name) for settings in all_of_them] for name in names}
+    return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
+
+
+def judged_alike(runs: Sequence[Run]) -> bool:
+    """Whether all runs were judged by the same stories, as far as is known: prepared stories, and how many of them."""
+    data = {run.sessions[-1].get("data") for run in runs if run.sessions}
+    return len(data) <= 1 and len({run.config.train.eval_stories for run in runs}) == 1
+
+
+def _words(budget: Budget) -> str:
+    return {"tokens": "as many tokens", "seconds": "as much time", "FLOPs": "as many FLOPs"}[budget.axis]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

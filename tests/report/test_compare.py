@@ -1,0 +1,86 @@
+"""Runs side by side: who leads after equal budgets, by hand."""
+
+import pytest
+
+from report.run_folders import run_folder
+from storylm.config.errors import CheckpointError, UsageError
+from storylm.model.count import flops_per_token
+from storylm.report.compare import budgets, differing, figure_at, judged_alike, verdict
+from storylm.report.runs import read_runs
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """`wide` is better a token, and slower and dearer."""
+    folders = [
+        run_folder(tmp_path / "a" / "small", [(10, 2.0), (20, 1.0), (40, 0.8)]),
+        run_folder(tmp_path / "a" / "wide", [(10, 1.5), (20, 0.9)], ["model.width=64"], 4.0),
+    ]
+    return read_runs(folders)
+
+
+def test_equal_budgets_are_interpolated(runs) -> None:
+    small, _ = runs
+    assert (figure_at(small, "tokens", 1500), figure_at(small, "tokens", 999)) == (1.5, None)
+    by_axis = {budget.axis: budget for budget in budgets(runs)}
+    assert by_axis["tokens"].amount == 2000
+    assert by_axis["tokens"].figures == {"small": 1.0, "wide": 0.9}
+    assert by_axis["seconds"].amount == 40
+    assert by_axis["seconds"].figures == {"small": pytest.approx(0.8), "wide": pytest.approx(1.5)}
+    costs = [flops_per_token(run.config.model, 64) for run in runs]
+    assert by_axis["FLOPs"].amount == min(4000 * costs[0], 2000 * costs[1])
+    assert [budget.winner for budget in budgets(runs)] == ["wide", "small", "small"]
+
+
+def test_the_verdict_says_who_and_why(runs) -> None:
+    words = verdict(runs)
+    assert words.startswith("small is best: 0.8000 bits per byte, 0.1000 fewer than wide.")
+    assert "There model.width is 32, not 64" in words
+    assert "It leads after as much time and as many FLOPs, too. But wide leads after as many tokens." in words
+    assert set(differing(runs)) >= {"model.width", "model.head_dim", "model.ff_width"}
+    assert "name" not in differing(runs)
+    assert verdict(runs[:1]) == "0.8000 bits per byte at its best, at step 40; finished."
+
+
+def test_runs_judged_by_other_stories_are_told_apart(tmp_path) -> None:
+    first = run_folder(tmp_path / "first", [(1, 1.0)])
+    other = run_folder(tmp_path / "other", [(1, 1.0)], data="e" * 64)
+    fewer = run_folder(tmp_path / "fewer", [(1, 1.0)], ["train.eval_stories=3"])
+    again = run_folder(tmp_path / "again", [(1, 1.0)])
+    alike = [judged_alike(read_runs([first, folder])) for folder in (other, fewer, again)]
+    assert alike == [False, False, True]
+
+
+def test_names_are_as_short_as_tells_them_apart(tmp_path) -> None:
+    folders = [run_folder(tmp_path / name / "run", [(1, 1.0)]) for name in ("one", "two")]
+    assert [run.name for run in read_runs(folders)] == ["one/run", "two/run"]
+    with pytest.raises(UsageError, match="each once"):
+        read_runs([folders[0], folders[0]])
+    with pytest.raises(CheckpointError, match="holds no run"):
+        read_runs([tmp_path])
+
+
+def test_runs_that_have_only_begun(tmp_path) -> None:
+    begun = run_folder(tmp_path / "begun", [], ended=None)
+    for name in ("metrics.jsonl", "samples.md", "manifest.json", "checkpoints/last/trainer_state.json"):
+        (begun / name).unlink(missing_ok=True)
+    other = run_folder(tmp_path / "other", [(10, 1.0)])
+    runs = read_runs([begun, other])
+    assert runs[0].newest == {}
+    assert budgets(runs) == []
+    assert verdict(runs).startswith("other is best: 1.0000 bits per byte.")
+    assert verdict(runs[:1]) == "No run has been judged by validation stories yet."
+
+
+def test_what_a_crash_left_is_passed_over(tmp_path) -> None:
+    folder = run_folder(tmp_path / "run", [(10, 1.0), (20, 0.9)], ended=None)
+    lines = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(
+        lines + '{"kind": "step", "step": 30}\n{"kind": "evaluation", "step": 30, "bits'
+    )
+    (folder / "manifest.json").write_text('{"sessions": [')
+    (run,) = read_runs([folder])
+    assert [record["step"] for record in run.passes] == [10, 20]
+    assert [record["step"] for record in run.steps] == [10, 20]
+    assert run.ended is None
+    assert run.samples[-1] == (20, "Tom upon <b> step 20.\nThe end.")
