@@ -2,6 +2,7 @@
 
     python benchmarks/equal_work.py                          all of them, ten minutes each
     python benchmarks/equal_work.py story-1m nanogpt         some; the others' results stay in the file
+    python benchmarks/equal_work.py --keep runs/equal-work   and the runs of storylm are kept in that folder
 
 The real stories of STORYLM_SHARED, one run after another, each in a process of its own. The clock counts everything
 from the start of the process, with empty caches; for storylm also preparing the stories and saving, for the others not.
@@ -15,6 +16,7 @@ that move by half of it, so that models with short contexts have to tell long st
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -37,6 +39,7 @@ from storylm.training.speedrun import Speedrun
 
 DATA = SHARED / "data" / "tinystories-train.txt.xz"
 VALIDATION = SHARED / "data" / "tinystories-valid.txt.xz"
+HEAT = "heat-0/run"
 PROMPT = "Once upon a time, there was"
 
 # What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps.
@@ -119,7 +122,7 @@ def told(overrides: tuple[str, ...]) -> list[str]:
 def train_ours(config: RunConfig, folder: Path) -> tuple[Path, Measured]:
     """A heat of a speedrun: the model's folder, and what it took."""
     heat = Speedrun(config, folder).heat(0, lambda model: 0.0)
-    return folder / "heat-0/run/checkpoints/last", {key: getattr(heat, key) for key in ("seconds", "steps", "tokens")}
+    return folder / HEAT / "checkpoints/last", {key: getattr(heat, key) for key in ("seconds", "steps", "tokens")}
 
 
 def train_theirs(turn: Turn, config: RunConfig) -> tuple[Path, Measured]:
@@ -176,6 +179,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add("--validation", default=str(VALIDATION), help="stories to judge by")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all presets")
     add("--again", action="store_true", help="also what has been measured")
+    add("--keep", type=Path, metavar="FOLDER", help="where storylm's runs are kept (default: nowhere)")
     add("--output", type=Path, default=BENCHMARKS / "results" / "equal-work.json")
     options = parser.parse_args(given)
     if unknown := sorted(set(options.names) - set(names)):
@@ -198,9 +202,11 @@ def main(given: list[str] | None = None) -> int:
         row = results["entries"].get(entry.name, {})
         if not options.again and "failed" not in row and row.get("given") == told(overrides_of(entry, options)):
             continue
-        with tempfile.TemporaryDirectory(prefix="storylm-bench-") as folder:
-            os.environ["STORYLM_CACHE"] = str(Path(folder) / "cache")
-            row = results["entries"][entry.name] = measure(entry, options, Path(folder) / "run", corpus)
+        with tempfile.TemporaryDirectory(prefix="storylm-bench-") as place:
+            os.environ["STORYLM_CACHE"] = str(Path(place) / "cache")
+            row = results["entries"][entry.name] = measure(entry, options, folder := Path(place) / "run", corpus)
+            if options.keep and entry.trainer == "storylm" and "failed" not in row:
+                shutil.copytree(folder / HEAT, options.keep / entry.name.replace(", ", "-"), dirs_exist_ok=True)
         write_text(options.output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         console.print(f"{entry.name}: {row.get('failed') or row['bits_per_byte']}")
     return int(any("failed" in row for row in results["entries"].values()))

@@ -92,12 +92,14 @@ def tokenizer_for(name: str) -> Tokenizer:
     )
 
 
-def write_models(name: str, folder: Path, wanted: set[str], llama2c: Path | None) -> Transformer:
-    """The model in every form that somebody wants."""
+def write_models(name: str, folder: Path, new: int, wanted: set[str], llama2c: Path | None) -> Transformer:
+    """The model in every form that somebody wants, with room for `new` tokens."""
     from storylm.export.gguf import write_gguf
     from storylm.export.llama2c import write_llama2c, write_tokenizer
 
-    model = Transformer(preset(name).model).initialise(torch.Generator().manual_seed(0)).eval()
+    config = preset(name).model
+    config = config.model_copy(update={"context": max(config.context, PROMPT + new)})  # llama2c-15m has 256
+    model = Transformer(config).initialise(torch.Generator().manual_seed(0)).eval()
     tokenizer = tokenizer_for(name)
     with torch.no_grad():  # whoever ends a story at these never has them for the likeliest
         for special in tokenizer.special_ids:
@@ -124,7 +126,12 @@ def _convert_for_ctranslate2(folder: Path, out: Path, precision: str) -> None:
     )
     command = [sys.executable, "-c", code, str(folder), str(out), precision]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode == 0:  # it writes a token that the tokenizer lacks as null, and then refuses to read that
+        settings = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        end = settings["eos_token"]
+        given = {key: value or end for key, value in settings.items() if key.endswith("_token")}
+        write_text(out / "config.json", json.dumps(settings | given))
+    else:
         print(f"no CTranslate2: {(done.stderr.strip().splitlines() or ['no message'])[-1]}", file=sys.stderr)
 
 
@@ -203,7 +210,7 @@ def main(given: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="storylm-bench-") as place:
             folder = Path(place)
             wanted = {each for batch in options.batches for each in contenders(options, name, batch)}
-            model = write_models(name, folder, wanted, options.llama2c)
+            model = write_models(name, folder, options.new, wanted, options.llama2c)
             for batch in options.batches:
                 measured = measure(name, batch, options, folder, model, console.print)
                 about = {"parameters": parameters(model.config), "threads": options.threads, "commit": commit()}

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -127,6 +128,40 @@ def batching() -> str:
     return "\n".join(lines)
 
 
+def telling(batch: str) -> str:
+    """Tokens told a second beside peers, of so many stories at once."""
+    shapes = {name: found[batch] for name, found in read("generate-cpu")["shapes"].items()}
+    bases = [key for key in next(iter(shapes.values()))["contenders"][0] if key.startswith("times ")]
+    heads = ["model", "contender", "tokens/s", "min to max", *map(_contender, bases), "of memory's limit"]
+    lines = [f"| {' | '.join(heads)} |", "|---|---" + "|--:" * (len(heads) - 2) + "|"]
+    for name, shape in shapes.items():
+        for number, row in enumerate(shape["contenders"]):
+            cells = [f"`{name}`" if number == 0 else "", _contender(row["contender"])]
+            if "failed" in row:
+                cells += [f"failed: {row['failed'].replace('|', '/')}", *[""] * (len(heads) - 3)]
+            else:
+                speed = row["tokens_per_second"]
+                cells += [f"{speed['median']:,.0f}", f"{speed['min']:,.0f} to {speed['max']:,.0f}"]
+                cells += [f"**{row[base]['median']:.2g}**" if base in row else "" for base in bases]
+                cells += [f"{row['share_of_limit']:.0%}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def precision() -> str:
+    """What fewer bits cost: bits per byte, and how far stories told greedily stay those of fp32."""
+    lines = ["| model | numbers | bits per byte | more than fp32 | tokens until another |", "|---|---|--:|--:|---|"]
+    for name, model in read("precision")["models"].items():
+        exact = model["kinds"]["fp32"]["bits_per_byte"]
+        for number, (kind, row) in enumerate(model["kinds"].items()):
+            same = row.get("tokens_until_another", [])
+            until = ", ".join("never" if tokens == row["of"] else str(tokens) for tokens in same)
+            cells = [f"`{name}`" if number == 0 else "", kind.replace("_", " "), f"{row['bits_per_byte']:.4f}"]
+            cells += [f"{row['bits_per_byte'] - exact:+.5f}" if kind != "fp32" else "", until]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def exports() -> str:
     """Who reads what is exported: the largest difference of logits for every format, reader and model."""
     rows = read("exports")["results"]
@@ -199,6 +234,12 @@ def _difference(row: dict[str, Any], reader: str) -> str:
     return f"{row['readers'][reader]:.1e}" if row["readers"][reader] else "0"
 
 
+def _contender(name: str) -> str:
+    """A contender's name for people: "storylm-fp32" is "**storylm** fp32"."""
+    who, _, numbers = name.rpartition("-")
+    return f"{who.replace('storylm', '**storylm**')} {numbers}"
+
+
 def _ratio(spread: dict[str, float]) -> str:
     return f"{spread['median']:.0%} ({spread['min']:.0%} to {spread['max']:.0%})"
 
@@ -221,6 +262,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "speedrun": speedrun,
     "equal-work": equal_work,
     "equal-work-stories": equal_work_stories,
+    "telling-1": partial(telling, "1"),
+    "telling-32": partial(telling, "32"),
+    "precision": precision,
     "exports": exports,
     "metrics": metrics,
     "learned-judge": learned_judge,

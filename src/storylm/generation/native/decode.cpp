@@ -31,12 +31,15 @@ struct Matrix {
 struct Norm {
     const float *gain, *bias;  // no gain: no norm; no bias: RMSNorm
 };
-// What is kept of the story in slot s: keys at s * G * size * K, in blocks of LANES places, [G][size/LANES][K][LANES];
-// values at s * G * size * Kp, [G][size][Kp]. The token at place p stands at p modulo `size`.
+// What is kept of the story in slot s: keys at s * G * size * K4, in blocks of LANES places, [G][size/LANES][K4][LANES];
+// values at s * G * size * Kp, [G][size][Kp]; K4 and Kp are K, up to a multiple of four and of 16. Of int8 numbers the four
+// that are taken one after the other share a lane: [G][size/LANES][K4/4][LANES][4] and [G][size/4][Kp][4]; each key and
+// value has a scale, [G][size]. The token at place p stands at p modulo `size`.
 struct Layer {
     Norm attention_norm, ff_norm, q_norm, k_norm;
     Matrix qkv, out, up, down;  // where gated, panels of `up` and of the gate take turns, the gate's first
     void *keys, *values;
+    float *key_scales, *value_scales;  // null unless the numbers are int8
     int64_t window, size;  // no window: 0
 };
 struct Model {
@@ -69,6 +72,7 @@ ONCE Floats scaled(Floats sum, const float* scales, float scale, const float* bi
     return bias ? sum + load(bias) : sum;
 }
 
+inline int64_t fours(int64_t size) { return (size + 3) / 4 * 4; }
 inline int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }  // floats: a line of the cache
 
 // What numbers are multiplied with: the weights' type, that of what comes in, and how products are summed.
@@ -87,7 +91,7 @@ struct Fp32 {
 };
 struct Int8Weights : Fp32 {  // int8 numbers times fp32 ones, for processors without VNNI
     typedef int8_t Weight;
-    typedef bf16 Cached;
+    typedef int8_t Cached;
     static constexpr int DEPTH = 4;
     static Ints weights(const int8_t* p) { return *reinterpret_cast<const Ints*>(p); }
     static const float* input(const float* x, int64_t step) { return x + 4 * step; }
@@ -127,7 +131,7 @@ struct Bf16 {
 struct Int8 {  // what comes in is made int8 too, each row by a scale of its own, and 128 is added to have no signs
     typedef int8_t Weight;
     typedef uint8_t Input;
-    typedef bf16 Cached;
+    typedef int8_t Cached;
     typedef Ints Sum;
     static constexpr int DEPTH = 4;
     static constexpr bool CONVERTS = true;
@@ -253,32 +257,77 @@ ONCE Floats activated(Floats x, int64_t kind) {
     }
 }
 
+// Where a number of a key, or of a value, stands in what is kept of a head.
+template <class E>
+inline int64_t key_at(int64_t place, int64_t k, int64_t deep) {
+    const int64_t block = place / LANES * LANES * deep, lane = place % LANES;
+    return block + (sizeof(E) == 1 ? k / 4 * 4 * LANES + lane * 4 + k % 4 : k * LANES + lane);
+}
+template <class E>
+inline int64_t value_at(int64_t place, int64_t k, int64_t wide) {
+    return sizeof(E) == 1 ? place / 4 * 4 * wide + k * 4 + place % 4 : place * wide + k;
+}
+template <class E, class At>
+inline void keep(const float* x, int64_t width, E* kept, float* scale, At where) {
+    if constexpr (sizeof(E) == 1) {
+        float most = 0.0f;
+        for (int64_t k = 0; k < width; ++k) most = std::max(most, std::fabs(x[k]));
+        *scale = most / 127.0f;
+        const float inverse = most > 0.0f ? 127.0f / most : 0.0f;
+        for (int64_t k = 0; k < width; ++k) kept[where(k)] = int8_t(std::lrintf(x[k] * inverse));
+    } else {
+        for (int64_t k = 0; k < width; ++k) narrow(x[k], kept[where(k)]);
+    }
+}
+
+// One of four vectors: of those that follow each other at `stride`, or of one with four int8 numbers in each lane.
+template <class E>
+inline Floats one_of(const E* four, int64_t stride, int j) {
+    return load(four + j * stride);
+}
+inline Floats one_of(const int8_t* four, int64_t, int j) {
+    return __builtin_convertvector((*reinterpret_cast<const Ints*>(four) << (24 - 8 * j)) >> 24, Floats);
+}
+// Asks for what is read soon: stories by the dozen lie beyond the caches, in pieces too short for the processor to foresee.
+template <int BYTES>
+inline void foresee(const void* p) {
+    for (int byte = 0; byte < BYTES; byte += 64) __builtin_prefetch((const char*)p + 4096 + byte);
+}
+
 // N vectors of what one head finds, from places in blocks; the sums of even and of odd places apart.
 template <int N, class E>
 inline void gather(const E* values, float* out, const float* weights, int64_t from, int64_t to, int64_t blocks, int64_t width) {
+    constexpr int64_t PACK = sizeof(E) == 1 ? 4 : 1;
     Floats sums[2][N] = {};
-    for (int64_t block = from; block <= to; ++block, weights += LANES) {
-        const E* row = values + block % blocks * LANES * width;
-        for (int lane = 0; lane < LANES; ++lane, row += width)
-            for (int n = 0; n < N; ++n) sums[lane % 2][n] += weights[lane] * load(row + n * LANES);
+    for (int64_t block = from; block <= to; ++block) {
+        const E* four = values + block % blocks * LANES * width;
+        for (int lane = 0; lane < LANES; lane += 4, four += 4 * width, weights += 4)
+            for (int j = 0; j < 4; ++j) {
+                foresee<N * LANES * sizeof(E)>(four + j * (PACK == 1 ? width : N * LANES));
+                for (int n = 0; n < N; ++n) sums[j % 2][n] += weights[j] * one_of(four + n * LANES * PACK, width, j);
+            }
     }
     for (int n = 0; n < N; ++n) at(out + n * LANES) = sums[0][n] + sums[1][n];
 }
 // What one head finds for the token at `place`, in the places from `first` on.
 template <class E>
-void attend(const float* q, const E* keys, const E* values, float* out, float* weights, int64_t first, int64_t place,
-            int64_t size, int64_t width, float scale) {
+void attend(const float* q, const E* keys, const E* values, const float* key_scales, const float* value_scales, float* out,
+            float* weights, int64_t first, int64_t place, int64_t size, int64_t width, float scale) {
+    constexpr int64_t PACK = sizeof(E) == 1 ? 4 : 1;
     const int64_t blocks = size / LANES, from = first / LANES, to = place / LANES, wide = padded(width);
     Floats most = all(-INFINITY);
     for (int64_t block = from; block <= to; ++block) {
-        const E* key = keys + block % blocks * LANES * width;
+        const E* key = keys + block % blocks * LANES * fours(width);
         Floats sums[4] = {};
         int64_t k = 0;
-        for (; k + 4 <= width; k += 4)
-            for (int j = 0; j < 4; ++j) sums[j] += q[k + j] * load(key + (k + j) * LANES);
-        for (; k < width; ++k) sums[0] += q[k] * load(key + k * LANES);
+        for (; k + 4 <= width; k += 4) {
+            foresee<4 * LANES * sizeof(E)>(key + k * LANES);
+            for (int j = 0; j < 4; ++j) sums[j] += q[k + j] * one_of(key + k * LANES, LANES, j);
+        }
+        for (int j = 0; k + j < width; ++j) sums[0] += q[k + j] * one_of(key + k * LANES, LANES, j);
         const Ints places = lanes_from(block * LANES);
-        const Floats score = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * scale;
+        Floats score = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * scale;
+        if constexpr (PACK > 1) score *= load(key_scales + block % blocks * LANES);
         const Floats seen = (places < int32_t(first)) | (places > int32_t(place)) ? all(-INFINITY) : score;
         at(weights + (block - from) * LANES) = seen;
         most = seen > most ? seen : most;
@@ -286,14 +335,15 @@ void attend(const float* q, const E* keys, const E* values, float* out, float* w
     const float top = largest(most);
     Floats sum{};
     for (int64_t block = 0; block <= to - from; ++block) {
-        const Floats weight = exp_nonpositive(at(weights + block * LANES) - top);
-        at(weights + block * LANES) = weight;
+        Floats weight = exp_nonpositive(at(weights + block * LANES) - top);
         sum += weight;
+        if constexpr (PACK > 1) weight *= load(value_scales + (from + block) % blocks * LANES);
+        at(weights + block * LANES) = weight;
     }
     int64_t done = 0;
     for (; done + 4 * LANES <= wide; done += 4 * LANES)
-        gather<4>(values + done, out + done, weights, from, to, blocks, wide);
-    for (; done < wide; done += LANES) gather<1>(values + done, out + done, weights, from, to, blocks, wide);
+        gather<4>(values + done * PACK, out + done, weights, from, to, blocks, wide);
+    for (; done < wide; done += LANES) gather<1>(values + done * PACK, out + done, weights, from, to, blocks, wide);
     const float share = 1.0f / total(sum);
     for (int64_t i = 0; i < wide; ++i) out[i] *= share;
 }
@@ -392,9 +442,10 @@ void read(const Model& m, const Pass& pass, const Plan& plan, Thread t) {
             float *key = qkv + b * plan.qkv_width + (m.heads + g) * K, *value = key + m.groups * K;
             turned(layer.k_norm, key, pass.places[b]);
             const int64_t before = (pass.slots[b] * m.groups + g) * layer.size;
-            Cached* keys = (Cached*)layer.keys + before * K + at_place / LANES * LANES * K + at_place % LANES;
-            Cached* values = (Cached*)layer.values + (before + at_place) * wide;
-            for (int64_t k = 0; k < K; ++k) narrow(key[k], keys[k * LANES]), narrow(value[k], values[k]);
+            keep(key, K, (Cached*)layer.keys + before * fours(K), layer.key_scales + before + at_place,
+                 [=](int64_t k) { return key_at<Cached>(at_place, k, fours(K)); });
+            keep(value, K, (Cached*)layer.values + before * wide, layer.value_scales + before + at_place,
+                 [=](int64_t k) { return value_at<Cached>(at_place, k, wide); });
         }
         if (!pass.distinct || m.heads != m.groups) together();  // else a thread needs only what it has written itself
         for (int64_t task = t.begin(B * m.heads); task < t.end(B * m.heads); ++task) {
@@ -403,8 +454,9 @@ void read(const Model& m, const Pass& pass, const Plan& plan, Thread t) {
             turned(layer.q_norm, query, place);
             const int64_t before = (pass.slots[b] * m.groups + h / (m.heads / m.groups)) * layer.size;
             const int64_t first = layer.window ? std::max<int64_t>(0, place - layer.window + 1) : 0;
-            attend(query, (const Cached*)layer.keys + before * K, (const Cached*)layer.values + before * wide, found,
-                   weights, first, place, layer.size, K, m.scale);
+            attend(query, (const Cached*)layer.keys + before * fours(K), (const Cached*)layer.values + before * wide,
+                   layer.key_scales + before, layer.value_scales + before, found, weights, first, place, layer.size, K,
+                   m.scale);
             std::memcpy(y + b * plan.y_width + h * K, found, K * sizeof(float));
         }
         together();

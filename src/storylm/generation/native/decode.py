@@ -23,8 +23,8 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu", "relu2")
 KINDS: dict[str, tuple[int, torch.dtype]] = {
     "fp32": (1, torch.float32),
     "bf16": (2, torch.bfloat16),
-    "int8_weights": (4, torch.bfloat16),
-    "int8": (4, torch.bfloat16),
+    "int8_weights": (4, torch.int8),
+    "int8": (4, torch.int8),
 }
 TRIES = 5
 AT_ONCE = 64  # tokens of a pass: as many as keep their numbers in the cache of a core
@@ -46,7 +46,7 @@ class _Layer(ctypes.Structure):
     _fields_ = [
         *_fields(_Norm, "attention_norm ff_norm q_norm k_norm"),
         *_fields(_Matrix, "qkv out up down"),
-        *_fields(ctypes.c_void_p, "keys values"),
+        *_fields(ctypes.c_void_p, "keys values key_scales value_scales"),
         *_fields(ctypes.c_int64, "window size"),
     ]
 
@@ -154,15 +154,15 @@ class NativeModel:
         size = capacity if window is None else min(capacity, window + AT_ONCE - 1)  # none is lost before its time
         size = -(-size // self._lanes) * self._lanes
         stories = self.slots * config.kv_heads * size
-        keys = torch.zeros(stories * config.head_dim, dtype=self._cached)
-        values = torch.zeros(stories * (-(-config.head_dim // 16) * 16), dtype=self._cached)
+        kept = [torch.zeros(stories * (-(-config.head_dim // unit) * unit), dtype=self._cached) for unit in (4, 16)]
+        scales = [torch.zeros(stories) if self._cached is torch.int8 else None for _ in kept]
         qkv, out, down = [attention.q, attention.k, attention.v], [attention.out], [ff.down]
         up = [ff.up] if ff.gate is None else [ff.gate, ff.up]
         return _Layer(
             *(self._norm(norm) for norm in (block.attention_norm, block.ff_norm, attention.q_norm, attention.k_norm)),
             self._matrix([torch.cat([each.weight for each in qkv])], [_joined(qkv)]),
             *(self._matrix([each.weight for each in many], [each.bias for each in many]) for many in (out, up, down)),
-            *(self._pointer(keys), self._pointer(values)),
+            *(self._pointer(each) for each in (*kept, *scales)),
             *(window or 0, size),
         )
 
