@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from generation.conftest import SHAPE, VARIANTS, build
+from storylm.config.errors import UsageError
 from storylm.config.model import ModelConfig
-from storylm.generation import torch_reader
+from storylm.generation import reading, torch_reader
 from storylm.generation.native import kernels
 from storylm.generation.native.decode import AT_ONCE, KINDS, NativeModel, kinds
 from storylm.generation.reading import PRECISIONS, Part, build_reader
@@ -161,3 +162,50 @@ def test_int8_rows_are_the_nearest_numbers_and_come_again():
     back = from_int8(numbers, scales)
     assert ((back - weight).abs() <= scales[:, None] / 2 * 1.0001).all()
     assert torch.equal(int8_rows(back)[0], numbers)
+
+
+@native
+def test_int8_is_that_of_the_weights_alone_where_the_processor_has_no_more(monkeypatch):
+    model = long("llama")
+    text = tokens(model, 0, 60)
+    monkeypatch.setattr(reading, "kinds", lambda: [kind for kind in KINDS if kind != "int8"])
+    scores = build_reader(model, 1, 64, "int8").read([Part(0, 0, text)])
+    weights = NativeModel(model, "int8_weights", 1, 64)
+    expected = weights.read(torch.tensor(text), torch.arange(60), torch.zeros(60, dtype=torch.int64), [59])
+    assert torch.equal(scores, expected)
+
+
+def test_no_reader_goes_beyond_the_context(by):
+    model = build(ModelConfig(**{**SHAPE, **VARIANTS["llama"]}))
+    for capacity in (0, SHAPE["context"] + 1):
+        with pytest.raises(UsageError, match=f"capacity={capacity} is not allowed: .* from 1 to .* 48"):
+            build_reader(model, 1, capacity)
+
+
+@native
+@pytest.mark.parametrize(
+    ("tokens", "places", "slots", "words"),
+    [
+        ([261], [0], [0], "tokens are 1 .* from 261 to 261: 1 .* from 0 to 260"),
+        ([-1], [0], [0], "tokens .* from -1"),
+        ([0], [48], [0], "places .* to 47 are allowed"),
+        ([0, 0], [1, -1], [0, 0], "places .* from -1"),
+        ([0], [0], [2], "slots .* to 1 are allowed"),
+        ([0, 0], [0], [0, 0], "places are 1 .*: 2 "),
+        ([0], [0.0], [0], "places .* torch.float32"),
+    ],
+)
+def test_what_is_not_there_is_not_read(tokens, places, slots, words):
+    reader = NativeModel(build(ModelConfig(**{**SHAPE, **VARIANTS["gpt2"]})), "fp32", 2, 48)
+    with pytest.raises(ValueError, match=words):
+        reader.read(torch.tensor(tokens), torch.tensor(places), torch.tensor(slots), [0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_model_of_other_numbers_is_read_in_fp32(variant, dtype, by):
+    model = long(variant).to(dtype)
+    text = tokens(model, 0, 60)
+    scores = build_reader(model, 1, 64).read([Part(0, 0, text)])[0]
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, in_full(model.float(), text), rtol=0, atol=2e-5)

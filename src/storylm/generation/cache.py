@@ -5,6 +5,19 @@
 import torch
 from torch import Tensor
 
+from storylm.config.errors import UsageError
+from storylm.config.model import ModelConfig
+
+
+def check_capacity(capacity: int, config: ModelConfig) -> None:
+    """A cache holds no more of a story than the model has positions for.
+
+    Raises:
+        UsageError: a capacity beyond that.
+    """
+    if not 1 <= capacity <= config.context:
+        raise UsageError(f"capacity={capacity} is not allowed: it is from 1 to the model's context, {config.context}")
+
 
 class SlotCache:
     """A slot for each story, and in it a place for each position: a token at position p is kept at place p.

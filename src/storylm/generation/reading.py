@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from storylm.config.errors import UsageError
+from storylm.generation.cache import check_capacity
 from storylm.generation.native import kernels
-from storylm.generation.native.decode import NativeModel
+from storylm.generation.native.decode import NativeModel, kinds
 from storylm.model.transformer import Transformer
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -46,10 +47,11 @@ def build_reader(model: Transformer, slots: int, capacity: int, precision: str =
     VNNI makes eight bits of what they are multiplied with, too.
 
     Raises:
-        UsageError: an unknown precision.
+        UsageError: an unknown precision, or a capacity beyond the model's context.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision={precision!r} is not allowed: it is one of {', '.join(PRECISIONS)}")
+    check_capacity(capacity, model.config)
     if kernels(model.device) is None:
         from storylm.generation.torch_reader import TorchReader
 
@@ -62,7 +64,8 @@ class NativeReader:
 
     def __init__(self, model: Transformer, slots: int, capacity: int, precision: str = "fp32"):
         self.slots, self.capacity = slots, capacity
-        self._model = NativeModel(model, precision, slots, capacity)
+        kind = precision if precision in kinds() else f"{precision}_weights"  # int8, without VNNI
+        self._model = NativeModel(model, kind, slots, capacity)
 
     def read(self, parts: Sequence[Part]) -> Tensor:
         """See `Reader`."""
