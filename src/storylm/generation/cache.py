@@ -22,33 +22,39 @@ def check_capacity(capacity: int, config: ModelConfig) -> None:
 class SlotCache:
     """A slot for each story, and in it a place for each position: a token at position p is kept at place p.
 
-    So `visible` alone, the rule that a query sees no later positions, also hides what is not written yet, what a story
-    before left in the slot, and the padding behind a shorter prompt until the row's own tokens come to stand there.
-    `capacity` is the longest story to come, in tokens. See `model.attention.KeyValueCache`.
+    So `visible` alone, the rule that a query sees no later positions, also hides what is not written yet and what a
+    story before left in the slot. Behind the places of a slot is one more that nobody sees: there goes what is at no
+    place of a story. `capacity` is the longest story to come, in tokens; `dtype` is what keys and values are kept in,
+    theirs unless given. See `model.attention.KeyValueCache`.
     """
 
-    def __init__(self, slots: int, capacity: int):
-        self.slots, self.capacity = slots, capacity
+    def __init__(self, slots: int, capacity: int, dtype: torch.dtype | None = None):
+        self.slots, self.capacity, self._dtype = slots, capacity, dtype
         self._used = 0
         self._slots_B: Tensor | None = None
+        self._places_BT: Tensor | None = None
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def use(self, slots_B: Tensor | None, used: int) -> "SlotCache":
-        """The rows of the next pass stand in these slots, [B] (None: in all), and see the places below `used`."""
-        self._slots_B, self._used = slots_B, used
+    def use(self, slots_B: Tensor | None, used: int, places_BT: Tensor | None = None) -> "SlotCache":
+        """The rows of the next pass stand in these slots, [B] (None: in all), and see the places below `used`.
+
+        `places_BT` are their tokens' positions, or -1 for those of no story; all have one unless given.
+        """
+        self._slots_B, self._used, self._places_BT = slots_B, used, places_BT
         return self
 
     def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep new keys and values at their positions; return those of places 0 .. S-1 of these rows, [B, G, S, K]."""
+        """Keep new keys and values at their places; return those of places 0 .. S-1 of these rows, [B, G, S, K]."""
         if layer not in self._layers:
             self._layers[layer] = self._empty_like(k_BGTK), self._empty_like(v_BGTK)
+        places_BT = positions_BT if self._places_BT is None else self._places_BT
         rows_B = self._slots_B
-        every_N = torch.arange(self.slots, device=k_BGTK.device)
+        every_B = torch.arange(self.slots, device=k_BGTK.device) if rows_B is None else rows_B
         found = []
         for kept_NGCK, new_BGTK in zip(self._layers[layer], (k_BGTK, v_BGTK), strict=True):
-            kept_NGCK[(every_N if rows_B is None else rows_B)[:, None], :, positions_BT] = new_BGTK.transpose(1, 2)
+            kept_NGCK[every_B[:, None], :, places_BT] = new_BGTK.transpose(1, 2).to(kept_NGCK.dtype)
             seen_NGSK = kept_NGCK[:, :, : self._used]
-            found.append(seen_NGSK if rows_B is None else seen_NGSK[rows_B])
+            found.append((seen_NGSK if rows_B is None else seen_NGSK[rows_B]).to(new_BGTK.dtype))
         return found[0], found[1]
 
     def key_positions(self, positions_BT: Tensor) -> Tensor:
@@ -58,4 +64,4 @@ class SlotCache:
     def _empty_like(self, x_BGTK: Tensor) -> Tensor:
         _, heads, _, width = x_BGTK.shape
         # Zeros: hidden places get weight 0, and 0 times whatever lay in that memory could be NaN.
-        return x_BGTK.new_zeros(self.slots, heads, self.capacity, width)
+        return x_BGTK.new_zeros(self.slots, heads, self.capacity + 1, width, dtype=self._dtype)

@@ -7,16 +7,18 @@ there is no compiler PyTorch; the two give the same scores, to rounding.
 # B parts, T tokens, V vocabulary
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from storylm.config.errors import UsageError
-from storylm.generation.cache import check_capacity
 from storylm.generation.native import kernels
 from storylm.generation.native.decode import NativeModel, kinds
 from storylm.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from storylm.generation.steps import Steps
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -39,6 +41,10 @@ class Reader(Protocol):
         """Scores [B, V] for what comes after the last token of each part; no slot comes twice."""
         ...
 
+    def steps(self, vocabulary: int) -> "Steps":
+        """What draws from its scores, of so many tokens, in the way that suits where it reads."""
+        ...
+
 
 def build_reader(model: Transformer, slots: int, capacity: int, precision: str = "fp32") -> Reader:
     """The fastest reader there is for the model on its device.
@@ -51,7 +57,6 @@ def build_reader(model: Transformer, slots: int, capacity: int, precision: str =
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision={precision!r} is not allowed: it is one of {', '.join(PRECISIONS)}")
-    check_capacity(capacity, model.config)
     if kernels(model.device) is None:
         from storylm.generation.torch_reader import TorchReader
 
@@ -76,3 +81,9 @@ class NativeReader:
             slots += [slot] * len(own)
             last.append(len(tokens) - 1)
         return self._model.read(torch.tensor(tokens), torch.tensor(places), torch.tensor(slots), last)
+
+    def steps(self, vocabulary: int) -> "Steps":
+        """See `Reader`."""
+        from storylm.generation.steps import HostSteps
+
+        return HostSteps(self, vocabulary, self._model.threads)
