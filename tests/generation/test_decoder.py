@@ -170,7 +170,7 @@ def test_a_step_ahead_nothing_is_read_beyond_the_room_there_is():
 
 
 def test_a_step_ahead_what_is_known_is_not_sent_again():
-    """What goes to the device when nobody comes or goes: nothing; and the step after is launched before one is asked for."""
+    """When nobody comes or goes nothing is; and the next step is launched before one is asked for."""
     reader, sent, asked = ahead(TorchReader(models("qwen3"), 3, 48)), [], []
     upload = reader.upload
     reader.upload = lambda numbers: sent.append(numbers) or upload(numbers)

@@ -1,6 +1,7 @@
 """Readers against the whole text through the model: in parts, in company, in slots that others had before."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ from generation.conftest import SHAPE, VARIANTS, build
 from storylm.config.errors import UsageError
 from storylm.config.model import ModelConfig
 from storylm.generation import reading
-from storylm.generation.native import kernels
+from storylm.generation.native import decode, kernels
 from storylm.generation.native.decode import AT_ONCE, KINDS, NativeModel, kinds
 from storylm.generation.reading import Part, build_reader
 from storylm.generation.torch_reader import TorchReader
 from storylm.model.int8 import from_int8, int8_rows
+from storylm.model.native import build as build_native
 from storylm.model.transformer import Transformer
 
 LENGTH = AT_ONCE + 10
@@ -173,6 +175,25 @@ def test_scores_are_those_of_the_numbers_written_out(variant, kind, by):
         assert near[-1] < 0.1 * full.std()
         assert kind == "fp32" or (expected - full).abs().max() > 5e-3
     assert sorted(near)[2] < 2e-4
+
+
+@native
+@pytest.mark.slow
+def test_without_openmp_one_thread_reads(tmp_path, monkeypatch):
+    """As with Apple's compiler."""
+    program = tmp_path / "c++"
+    program.write_text('#!/bin/sh\nfor one; do [ "$one" = -fopenmp ] && exit 1; done\nexec g++ "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("CXX", str(program))
+    found = build_native.library.__wrapped__(Path(decode.__file__).parent)
+    assert found is not None
+    monkeypatch.setattr(decode, "kernels", lambda: found)
+    model, text = long("llama"), tokens(long("llama"), 0, 60)
+    for threads in (1, 2):
+        reader = NativeModel(model, "fp32", 1, 64)
+        reader.threads = threads
+        scores = reader.read(torch.tensor(text), torch.arange(60), torch.zeros(60, dtype=torch.int64), [59])
+        torch.testing.assert_close(scores[0], in_full(model, text), rtol=0, atol=2e-5)
 
 
 def test_int8_rows_are_the_nearest_numbers_and_come_again():

@@ -24,8 +24,8 @@ class Decoder:
     What is drawn for a story depends on nothing but its prompt, seed and settings. `vocabulary` is how many token ids
     there are to draw from: a model may have more rows of embeddings, for the sake of a round number.
 
-    A GPU is always a step ahead of what is known here: it takes the tokens that it drew straight into the next step, and
-    they come here meanwhile. What it then draws for a story that has just ended is not looked at.
+    A GPU is a step ahead of what is known here: it takes the tokens that it drew straight into the next step, and they
+    come here meanwhile. What it then draws for a story that has just ended is not looked at.
 
     >>> decoder = Decoder(build_reader(model, slots=2, capacity=64), vocabulary=64)      # doctest: +SKIP
     >>> decoder.add(Draft([1, 5, 7], seed=0, sampling=Sampling()))                       # doctest: +SKIP

@@ -38,7 +38,7 @@ class DeviceSteps:
     """See `Steps`. With `ahead` 0 every step is waited for."""
 
     def __init__(self, reader: TorchReader, vocabulary: int, ahead: int):
-        self.ahead, self._reader, self._vocabulary = ahead, reader, vocabulary
+        self.ahead, self._reader, self._scores_NV = ahead, reader, reader.scores_NV[:, :vocabulary]
         self._seeds_N, self._counts_N = torch.zeros_like(reader.tokens_N), torch.zeros_like(reader.tokens_N)
         self._there: list[_Numbers | None] = []  # what the device has of each story
         self._samplings: list[Sampling | None] = []
@@ -100,10 +100,6 @@ class DeviceSteps:
         if self._seen_NV is None:
             self._seen_NV = torch.zeros_like(self._scores_NV, dtype=torch.bool)
         self._seen_NV[turn.slot].fill_(False).index_fill_(0, self._reader.upload(turn.draft.prompt_ids), True)
-
-    @property
-    def _scores_NV(self) -> Tensor:
-        return self._reader.scores_NV[:, : self._vocabulary]
 
     def _draw(self) -> Tensor:
         """The next token of each slot, [N]; 0 where there is no story."""

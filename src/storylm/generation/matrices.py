@@ -28,7 +28,7 @@ class Fp32(nn.Module):
 
 
 class Bf16(Fp32):
-    """In bf16 on a GPU. On a CPU rounded to it, but kept in fp32: few processors multiply bf16, and most are slow at it."""
+    """In bf16 on a GPU. On a CPU rounded to it, but kept in fp32: few processors are quick at multiplying bf16."""
 
     def __init__(self, weight_NM: Tensor, bias_N: Tensor | None = None):
         rounded_NM = weight_NM.bfloat16()

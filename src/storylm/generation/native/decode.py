@@ -106,7 +106,11 @@ class NativeModel:
         Raises:
             ValueError: a token, place or slot that there is not.
         """
-        given = {"tokens": (tokens_B, self.vocab_size), "places": (places_B, self.capacity), "slots": (slots_B, self.slots)}
+        given = {
+            "tokens": (tokens_B, self.vocab_size),
+            "places": (places_B, self.capacity),
+            "slots": (slots_B, self.slots),
+        }
         for name, (numbers_B, limit) in given.items():  # else decode.cpp would read and write elsewhere
             lowest, highest = (int(number) for number in numbers_B.aminmax())
             if numbers_B.dtype != torch.int64 or len(numbers_B) != len(tokens_B) or lowest < 0 or highest >= limit:
