@@ -80,19 +80,6 @@ def test_all_slots_at_once_are_read_as_alone(variant):
             torch.testing.assert_close(scores[2], in_full(model, texts[2]), rtol=0, atol=2e-5)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_graph_on_a_gpu_reads_as_a_cpu_does(variant):
-    model = long(variant)
-    text = tokens(model, 0, 90)
-    expected = [in_full(model, text[: place + 1]) for place in range(50, 90)]
-    reader = TorchReader(model.cuda(), slots=3, capacity=4 * AT_ONCE)
-    reader.read([Part(1, 0, text[:50])])
-    for place in range(50, 90):
-        (scores,) = reader.read([Part(1, place, [text[place]])]).cpu()
-        torch.testing.assert_close(scores, expected[place - 50], rtol=0, atol=1e-3)
-
-
 @native
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variant", LONG)

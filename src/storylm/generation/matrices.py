@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from storylm.model.attention import Attention
 from storylm.model.int8 import int8_rows
 from storylm.model.transformer import Transformer
 
@@ -86,6 +87,7 @@ def in_precision(model: Transformer, precision: str) -> tuple[Transformer, nn.Mo
             if isinstance(child, nn.Linear):
                 setattr(module, name, matrix(child.weight, child.bias))
     if precision != "fp32" and model.device.type == "cuda":
-        for block in reading.blocks:  # attention is in the numbers of the values, and a GPU's is much faster in bf16
-            block.attention.v = _Rounded(block.attention.v)
+        for module in reading.modules():
+            if isinstance(module, Attention):  # it is in the numbers of the values, and a GPU's is quickest in bf16
+                module.v = _Rounded(module.v)
     return reading, head
