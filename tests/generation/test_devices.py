@@ -1,4 +1,4 @@
-"""What PyTorch does on a GPU, against the same on a CPU; and here on a CPU alone, so that these tests are tried, too."""
+"""What PyTorch does on a GPU, against the same on a CPU; and on a CPU, so that these tests are tried, too."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

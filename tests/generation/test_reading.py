@@ -11,6 +11,7 @@ from generation.conftest import SHAPE, VARIANTS, build
 from storylm.config.errors import UsageError
 from storylm.config.model import ModelConfig
 from storylm.generation import reading
+from storylm.generation.matrices import attend_in_bf16
 from storylm.generation.native import decode, kernels
 from storylm.generation.native.decode import AT_ONCE, KINDS, NativeModel, kinds
 from storylm.generation.reading import Part, build_reader
@@ -162,6 +163,18 @@ def test_scores_are_those_of_the_numbers_written_out(variant, kind, by):
         assert near[-1] < 0.1 * full.std()
         assert kind == "fp32" or (expected - full).abs().max() > 5e-3
     assert sorted(near)[2] < 2e-4
+
+
+@pytest.mark.parametrize("variant", LONG)
+def test_attention_in_bf16_is_a_little_less_exact(variant):
+    """As on a GPU."""
+    model, text = long(variant), tokens(long(variant), 0, 60)
+    reader = TorchReader(model, 1, 64, "bf16")
+    attend_in_bf16(reader._model)
+    expected = in_numbers("bf16", model, text)
+    scores = reader.read([Part(0, 0, text)])[0]
+    assert 1e-4 < (scores - expected).abs().max() < 0.1 * expected.std()
+    assert {kept.dtype for layer in reader._cache._layers.values() for kept in layer} == {torch.bfloat16}
 
 
 @native
