@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from generation.conftest import SHAPE, VARIANTS, build
 from storylm.config.errors import UsageError
 from storylm.config.model import ModelConfig
-from storylm.generation import reading
+from storylm.generation import reading, torch_reader
 from storylm.generation.matrices import attend_in_bf16
 from storylm.generation.native import decode, kernels
 from storylm.generation.native.decode import AT_ONCE, KINDS, NativeModel, kinds
@@ -41,8 +41,9 @@ def in_full(model: Transformer, ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_parts_read_together_are_read_as_alone(variant, by):
+def test_parts_read_together_are_read_as_alone(variant, by, monkeypatch):
     """Prompts of several lengths and single tokens in one pass; a slot that a longer story had before."""
+    monkeypatch.setattr(torch_reader, "AT_ONCE", 16)
     model = long(variant)
     texts = [tokens(model, seed, length) for seed, length in enumerate((200, 1, 90, 30))]
     reader = build_reader(model, slots=5, capacity=4 * AT_ONCE)
@@ -64,8 +65,9 @@ class Again:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_all_slots_at_once_are_read_as_alone(variant):
+def test_all_slots_at_once_are_read_as_alone(variant, monkeypatch):
     """As on a GPU, where slots without a story, or whose prompt is about to be read, are in the pass, too."""
+    monkeypatch.setattr(torch_reader, "AT_ONCE", 11)
     model = long(variant)
     texts = [tokens(model, seed, length) for seed, length in enumerate((90, 70, 40))]
     reader = TorchReader(model, slots=4, capacity=4 * AT_ONCE)
@@ -115,7 +117,7 @@ class Rounding:
     def update(self, layer, k, v, positions):
         return k.bfloat16().float(), v.bfloat16().float()
 
-    def key_positions(self, positions):
+    def key_positions(self, positions, window):
         return positions
 
 

@@ -2,6 +2,8 @@
 
 # B rows of a pass, T new tokens, N slots, S places in use, G key/value heads, K head width
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,12 +26,26 @@ class SlotCache:
 
     So `visible` alone, the rule that a query sees no later positions, also hides what is not written yet and what a
     story before left in the slot. Behind the places of a slot is one more that nobody sees: there goes what is at no
-    place of a story. `capacity` is the longest story to come, in tokens; `dtype` is what keys and values are kept in,
-    theirs unless given. See `model.attention.KeyValueCache`.
+    place of a story.
+
+    Layers of a window have a ring of as many places as it and the tokens of one pass need, and p is kept at p modulo
+    their number. See `model.attention.KeyValueCache`.
     """
 
-    def __init__(self, slots: int, capacity: int, dtype: torch.dtype | None = None):
-        self.slots, self.capacity, self._dtype = slots, capacity, dtype
+    def __init__(
+        self,
+        slots: int,
+        capacity: int,
+        dtype: torch.dtype | None = None,
+        windows: Sequence[int | None] = (None,),
+        at_once: int | None = None,
+    ):
+        """`capacity` is the longest story to come, in tokens, and `at_once` the most in a pass: all, unless given.
+
+        Keys and values are kept in `dtype`, theirs unless given. `windows` are those of layers in turn.
+        """
+        self.slots, self.capacity, self._dtype, self._windows = slots, capacity, dtype, windows
+        self._at_once = at_once or capacity
         self._used = 0
         self._slots_B: Tensor | None = None
         self._places_BT: Tensor | None = None
@@ -45,23 +61,37 @@ class SlotCache:
 
     def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Keep new keys and values at their places; return those of places 0 .. S-1 of these rows, [B, G, S, K]."""
+        size = self._size(self._windows[layer % len(self._windows)])
         if layer not in self._layers:
-            self._layers[layer] = self._empty_like(k_BGTK), self._empty_like(v_BGTK)
-        places_BT = positions_BT if self._places_BT is None else self._places_BT
+            self._layers[layer] = self._empty_like(k_BGTK, size), self._empty_like(v_BGTK, size)
+        places_BT = self._placed(positions_BT)
+        places_BT = torch.where(places_BT < 0, -1, places_BT % size)
         rows_B = self._slots_B
         every_B = torch.arange(self.slots, device=k_BGTK.device) if rows_B is None else rows_B
         found = []
         for kept_NGCK, new_BGTK in zip(self._layers[layer], (k_BGTK, v_BGTK), strict=True):
             kept_NGCK[every_B[:, None], :, places_BT] = new_BGTK.transpose(1, 2).to(kept_NGCK.dtype)
-            seen_NGSK = kept_NGCK[:, :, : self._used]
+            seen_NGSK = kept_NGCK[:, :, : size if size < self.capacity else self._used]
             found.append((seen_NGSK if rows_B is None else seen_NGSK[rows_B]).to(new_BGTK.dtype))
         return found[0], found[1]
 
-    def key_positions(self, positions_BT: Tensor) -> Tensor:
-        """The positions [1, S] of those places. Asked once, before the layers."""
-        return torch.arange(self._used, device=positions_BT.device)[None]
+    def key_positions(self, positions_BT: Tensor, window: int | None = None) -> Tensor:
+        """The positions of those places, [1, S], or of a ring [B, S]; asked once for each window."""
+        size = self._size(window)
+        if size == self.capacity:
+            return torch.arange(self._used, device=positions_BT.device)[None]
+        last_B1 = self._placed(positions_BT).amax(1, keepdim=True)
+        found_BS = last_B1 - (last_B1 - torch.arange(size, device=positions_BT.device)) % size
+        return torch.where(found_BS < 0, last_B1 + 1, found_BS)  # not written yet: hidden as what comes later is
 
-    def _empty_like(self, x_BGTK: Tensor) -> Tensor:
+    def _placed(self, positions_BT: Tensor) -> Tensor:
+        return positions_BT if self._places_BT is None else self._places_BT
+
+    def _size(self, window: int | None) -> int:
+        """The places of a slot that layers of this window have."""
+        return self.capacity if window is None else min(self.capacity, window + self._at_once - 1)
+
+    def _empty_like(self, x_BGTK: Tensor, size: int) -> Tensor:
         _, heads, _, width = x_BGTK.shape
         # Zeros: hidden places get weight 0, and 0 times whatever lay in that memory could be NaN.
-        return x_BGTK.new_zeros(self.slots, heads, self.capacity + 1, width, dtype=self._dtype)
+        return x_BGTK.new_zeros(self.slots, heads, size + 1, width, dtype=self._dtype)

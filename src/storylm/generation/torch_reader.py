@@ -32,7 +32,8 @@ class TorchReader:
         check_capacity(capacity, model.config)
         self.slots, self.capacity, self.device = slots, capacity, model.device
         self._model, self._head = in_precision(model, precision)
-        self._cache = SlotCache(slots, capacity, torch.float32 if precision == "fp32" else torch.bfloat16)
+        kept = torch.float32 if precision == "fp32" else torch.bfloat16
+        self._cache = SlotCache(slots, capacity, kept, model.config.windows, AT_ONCE)
         self._recorder = Recorder(model.device) if model.device.type == "cuda" else None
         self._recorded: dict[int, Callable[[], None]] = {}  # by how many places are seen
         self.tokens_N = torch.zeros(slots, dtype=torch.int64, device=model.device)
@@ -76,6 +77,11 @@ class TorchReader:
 
     def read_prompts(self, parts: Sequence[Part]) -> None:
         """Read these, whose tokens may be several."""
+        for first in range(0, max(len(part.tokens) for part in parts), AT_ONCE):
+            some = [part for part in parts if len(part.tokens) > first]
+            self._pass_prompts([Part(slot, start + first, own[first : first + AT_ONCE]) for slot, start, own in some])
+
+    def _pass_prompts(self, parts: Sequence[Part]) -> None:
         longest = max(len(part.tokens) for part in parts)
         padded = [[*part.tokens, *[0] * (longest - len(part.tokens))] for part in parts]
         places = [[part.start + n if n < len(part.tokens) else -1 for n in range(longest)] for part in parts]
@@ -104,6 +110,7 @@ class TorchReader:
 
 
 _BUCKET = 64  # places: a graph sees a fixed number of them
+AT_ONCE = 256  # tokens of a prompt in a pass: the ring of a window has to have room for as many more
 
 
 class Recorder:
