@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from storylm.config.errors import UsageError
 from storylm.generation.sampling import (
     Sampling,
+    as_int64,
     choose,
     choose_alike,
     draw,
@@ -22,9 +23,9 @@ SCORES = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=40).map(lam
 SHARE = st.floats(0.01, 1.0)
 
 
-def keys(*seeds: int) -> list[tuple[int, int]]:
+def keys(*seeds: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First draws of stories with these seeds."""
-    return [(seed, 0) for seed in seeds]
+    return torch.tensor([as_int64(seed) for seed in seeds]), torch.zeros(len(seeds), dtype=torch.int64)
 
 
 @given(SCORES, SHARE)
@@ -111,7 +112,7 @@ def test_both_ways_draw_the_same(by):
                     continue  # among equals, the k first or others
                 sampling = Sampling(**{**settings, **changed})
                 tokens = choose(logits, [sampling] * 32, seeds, counts)
-                again = choose_alike(logits, sampling, list(zip(seeds, counts, strict=True)))
+                again = choose_alike(logits, sampling, torch.tensor(list(seeds)), torch.tensor(counts))
                 assert tokens.tolist() == again.tolist(), (vocabulary, spread, changed)
 
 
@@ -152,7 +153,7 @@ def test_a_draw_depends_on_seed_and_count(by):
 
 def test_times_are_exponential_and_independent():
     """Of neighbours in seed, count and token; four standard deviations at most."""
-    every = torch.stack([times([(seed, count) for count in range(40)], torch.zeros(1, 500)) for seed in range(40)])
+    every = torch.stack([times(torch.full((40,), seed), torch.arange(40), torch.zeros(1, 500)) for seed in range(40)])
     n = every.numel()
     for share in (0.001, 0.05, 0.5, 0.95, 0.999):
         below = (every < -math.log(1 - share)).float().mean()
@@ -168,7 +169,7 @@ def test_rounding_hardly_ever_changes_a_draw():
     noise = torch.Generator().manual_seed(0)
     logits = torch.randn(2000, 4096, generator=noise) * 3
     rounded = logits + 1e-5 * torch.randn(2000, 4096, generator=noise)
-    same_times = times(keys(*range(2000)), logits)
+    same_times = times(*keys(*range(2000)), logits)
     assert int((draw(logits, same_times) != draw(rounded, same_times)).sum()) <= 1
 
 

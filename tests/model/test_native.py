@@ -224,16 +224,22 @@ def test_without_a_compiler_torch_does_it(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o755)
     build_library = build.library.__wrapped__  # what is kept of earlier calls left aside
+    monkeypatch.setattr(build, "_log_missing", lambda why: said.append(why))
+    said: list[str] = []
     assert build_library() is not None
+    assert said == []
     for name in ("fails", "rubbish"):
         monkeypatch.setenv("CXX", str(tmp_path / name))
         assert build_library() is None, name
+        assert said.pop().startswith(str(tmp_path / name))
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("STORYLM_NATIVE", "0")
     assert build_library() is None
+    assert said == []  # it was asked for
     monkeypatch.delenv("STORYLM_NATIVE")
     monkeypatch.setenv("PATH", "")
     assert build_library() is None
+    assert said == ["this system has no C++ compiler that storylm knows"]
 
 
 def test_the_name_of_what_was_built_tells_sources_and_processor_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 # L layers, H query heads, G key/value heads, T tokens, Q queries, K head width
 
+import threading
+
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +23,12 @@ def attention_maps(model: Transformer, tokens: list[int], query: int | None = No
     """
     found: list[Tensor] = []
 
+    mine = threading.get_ident()
+
     def keep(part: nn.Module, given: tuple) -> None:
         assert isinstance(part, Attention)
+        if threading.get_ident() != mine:  # a server reads prompts with the same model
+            return
         found.append(_weights(part, slice(None) if query is None else slice(query, query + 1), *given[:3]))
 
     parts = [part for part in model.modules() if isinstance(part, Attention)]

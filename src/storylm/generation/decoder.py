@@ -1,44 +1,21 @@
 """Stories that grow together, one token each at a time; where one is over, the next takes its place."""
 
-# B stories that grow, V vocabulary
-
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from storylm.config.errors import UsageError
-from storylm.generation.reading import Part, Reader
-from storylm.generation.sampling import Sampling, choose, penalise_repetition
+from storylm.generation.draft import Draft, Turn
+from storylm.generation.reading import Reader
+from storylm.generation.steps import Drawn
 
 
-class Likelihood(NamedTuple):
-    """How likely the model found a token, in nats, and the likeliest ones in its place, by id."""
+@dataclass
+class _Seat:
+    """A story's slot, and how many tokens of it were drawn or are being drawn."""
 
-    nats: float
-    instead: dict[int, float]
-
-
-@dataclass(eq=False)
-class Draft:
-    """The tokens of a story: its prompt, and what was drawn for it since.
-
-    `watch` asks for the likelihood of each token drawn, and of so many others; temperature and filters aside.
-    """
-
-    prompt_ids: list[int]
-    seed: int
-    sampling: Sampling
-    watch: int | None = None
-    drawn: list[int] = field(default_factory=list)
-    likelihoods: list[Likelihood] = field(default_factory=list)
-
-    @property
-    def ids(self) -> list[int]:
-        return self.prompt_ids + self.drawn
+    slot: int
+    count: int = 0
 
 
 class Decoder:
@@ -47,25 +24,30 @@ class Decoder:
     What is drawn for a story depends on nothing but its prompt, seed and settings. `vocabulary` is how many token ids
     there are to draw from: a model may have more rows of embeddings, for the sake of a round number.
 
+    A GPU is a step ahead of what is known here: it takes the tokens that it drew straight into the next step, and they
+    come here meanwhile. What it then draws for a story that has just ended is not looked at.
+
     >>> decoder = Decoder(build_reader(model, slots=2, capacity=64), vocabulary=64)      # doctest: +SKIP
     >>> decoder.add(Draft([1, 5, 7], seed=0, sampling=Sampling()))                       # doctest: +SKIP
     >>> for draft, token in decoder.step(): ...                                          # doctest: +SKIP
     """
 
     def __init__(self, reader: Reader, vocabulary: int):
-        self._reader, self._vocabulary = reader, vocabulary
+        self._capacity, self._vocabulary = reader.capacity, vocabulary
+        self._steps = reader.steps(vocabulary)
         self._waiting: deque[Draft] = deque()
-        self._slots: dict[Draft, int] = {}
+        self._seats: dict[Draft, _Seat] = {}
         self._free = list(range(reader.slots))[::-1]
+        self._launched: deque[tuple[list[Turn], Callable[[], Drawn]]] = deque()
 
     def __len__(self) -> int:
         """Stories that are not over."""
-        return len(self._waiting) + len(self._slots)
+        return len(self._waiting) + len(self._seats)
 
     @property
     def running(self) -> int:
         """Stories that have a slot."""
-        return len(self._slots)
+        return len(self._seats)
 
     def add(self, draft: Draft) -> None:
         """Begin a story as soon as there is a slot.
@@ -73,9 +55,9 @@ class Decoder:
         Raises:
             UsageError: a prompt of no tokens, too many, or others than the vocabulary's.
         """
-        count, capacity = len(draft.prompt_ids), self._reader.capacity
-        if not 1 <= count <= capacity:
-            raise UsageError(f"a prompt of {count} tokens is not allowed: there is room for 1 to {capacity}")
+        count = len(draft.prompt_ids)
+        if not 1 <= count <= self._capacity:
+            raise UsageError(f"a prompt of {count} tokens is not allowed: there is room for 1 to {self._capacity}")
         if not 0 <= min(draft.prompt_ids) <= max(draft.prompt_ids) < self._vocabulary:
             raise UsageError(f"a prompt has a token that is not from 0 to {self._vocabulary - 1}")
         self._waiting.append(draft)
@@ -83,50 +65,42 @@ class Decoder:
     def end(self, drafts: Iterable[Draft]) -> None:
         """These are over: nothing more is drawn for them."""
         for draft in drafts:
-            if draft in self._slots:
-                self._free.append(self._slots.pop(draft))
+            if draft in self._seats:
+                self._free.append(self._seats.pop(draft).slot)
             else:
                 self._waiting.remove(draft)
 
     def step(self) -> list[tuple[Draft, int]]:
-        """The next token of each story that has a slot."""
-        parts = [Part(slot, len(draft.ids) - 1, draft.drawn[-1:]) for draft, slot in self._slots.items()]
-        while self._waiting and self._free:
-            draft = self._waiting.popleft()
-            self._slots[draft] = self._free.pop()
-            parts.append(Part(self._slots[draft], 0, draft.ids))
-        drafts = list(self._slots)
-        if not drafts:
+        """The next token of each story that has a slot, a GPU's own step ahead aside.
+
+        Raises:
+            ValueError: a story has as many tokens as there is room for, and was not ended.
+        """
+        while self and len(self._launched) <= self._steps.ahead:
+            self._launch()
+        if not self:  # what was launched is of stories that are over
+            self._launched.clear()
             return []
-        logits_BV = self._reader.read(parts)[:, : self._vocabulary]
-        watched = {row: logits_BV[row].clone() for row, draft in enumerate(drafts) if draft.watch is not None}
-        for row, draft in enumerate(drafts):
-            if draft.sampling.repetition_penalty != 1:
-                logits_BV[row] = penalise_repetition(logits_BV[row], *_seen(draft, logits_BV[row]))
-        counts = [len(draft.drawn) for draft in drafts]
-        tokens = choose(logits_BV, [d.sampling for d in drafts], [d.seed for d in drafts], counts).tolist()
-        for draft, token in zip(drafts, tokens, strict=True):
-            draft.drawn.append(token)
-        for row, logits_V in watched.items():
-            draft = drafts[row]
-            draft.likelihoods += likelihoods(logits_V[None], [tokens[row]], draft.watch or 0)
-        return list(zip(drafts, tokens, strict=True))
+        turns, drawn = self._launched.popleft()
+        told = []
+        for turn, (token, likelihood) in zip(turns, drawn(), strict=True):
+            if turn.draft not in self._seats:
+                continue
+            turn.draft.drawn.append(token)
+            if likelihood is not None:
+                turn.draft.likelihoods.append(likelihood)
+            told.append((turn.draft, token))
+        return told
 
-
-def likelihoods(logits_TV: Tensor, tokens_T: Sequence[int], count: int) -> list[Likelihood]:
-    """How likely each of the tokens was, given the scores before it, and the `count` likeliest there."""
-    logprobs_TV = logits_TV.float().log_softmax(-1)
-    nats_T = logprobs_TV.gather(1, torch.tensor(tokens_T, device=logprobs_TV.device)[:, None])[:, 0].tolist()
-    top = logprobs_TV.topk(min(count, logprobs_TV.shape[1]))
-    instead = [
-        dict(zip(ids, values, strict=True))
-        for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    ]
-    return [Likelihood(nats, others) for nats, others in zip(nats_T, instead, strict=True)]
-
-
-def _seen(draft: Draft, logits_V: Tensor) -> tuple[Tensor, float]:
-    """Which tokens came before, and the penalty for them."""
-    seen_V = torch.zeros_like(logits_V, dtype=torch.bool)
-    seen_V[draft.ids] = True
-    return seen_V, draft.sampling.repetition_penalty
+    def _launch(self) -> None:
+        while self._waiting and self._free:
+            self._seats[self._waiting.popleft()] = _Seat(self._free.pop())
+        turns = []
+        for draft, seat in self._seats.items():
+            turn = Turn(seat.slot, draft, seat.count)
+            if turn.place < self._capacity:
+                turns.append(turn)
+                seat.count += 1
+            elif seat.count == len(draft.drawn):  # else its last token is on the way
+                raise ValueError(f"a story has {turn.place + 1} tokens, and there is room for {self._capacity}: end it")
+        self._launched.append((turns, self._steps.launch(turns) if turns else list))

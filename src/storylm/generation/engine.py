@@ -40,6 +40,7 @@ def generate(
     drawn with seed `seed + j` and from nothing else, so a prompt and a seed make the same story alone, in
     any batch, or streamed, on any number of threads. (On a GPU, or without a C++ compiler, to rounding: a batch may add
     up in another order, which now and then tips the balance between two tokens that are equally good to six digits.)
+    A reader of the model's weights is kept for the next call, see `generation.lending`.
 
     A story ends at the end-of-story token, at a `stop` string (not part of the story), after
     `max_new_tokens`, or where the model's context is full. An empty prompt starts a story.
@@ -124,8 +125,7 @@ def stream(
 ) -> Iterator[str]:
     """One story, piece by piece, the prompt first: the pieces joined are what `generate` returns.
 
-    Whole characters only. The settings and errors are those of `generate`; while the iterator is in use
-    the model is in evaluation mode.
+    Whole characters only. The settings and errors are those of `generate`.
     """
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     stories = _stories(model, tokenizer, prompt, max_new_tokens, seed, 1, truncate)

@@ -7,15 +7,18 @@ there is no compiler PyTorch; the two give the same scores, to rounding.
 # B parts, T tokens, V vocabulary
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from storylm.config.errors import UsageError
 from storylm.generation.native import kernels
-from storylm.generation.native.decode import NativeModel
+from storylm.generation.native.decode import NativeModel, kinds
 from storylm.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from storylm.generation.steps import Steps
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -38,15 +41,19 @@ class Reader(Protocol):
         """Scores [B, V] for what comes after the last token of each part; no slot comes twice."""
         ...
 
+    def steps(self, vocabulary: int) -> "Steps":
+        """What draws from its scores, of so many tokens, in the way that suits where it reads."""
+        ...
+
 
 def build_reader(model: Transformer, slots: int, capacity: int, precision: str = "fp32") -> Reader:
     """The fastest reader there is for the model on its device.
 
     `precision` is that of the matrices: "fp32"; "bf16"; or "int8", a scale for each output, where a processor with
-    VNNI makes eight bits of what they are multiplied with, too.
+    VNNI makes eight bits of what they are multiplied with, too. In PyTorch int8 saves memory, not time.
 
     Raises:
-        UsageError: an unknown precision.
+        UsageError: an unknown precision, or a capacity beyond the model's context.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision={precision!r} is not allowed: it is one of {', '.join(PRECISIONS)}")
@@ -62,7 +69,8 @@ class NativeReader:
 
     def __init__(self, model: Transformer, slots: int, capacity: int, precision: str = "fp32"):
         self.slots, self.capacity = slots, capacity
-        self._model = NativeModel(model, precision, slots, capacity)
+        kind = precision if precision in kinds() else f"{precision}_weights"  # int8, without VNNI
+        self._model = NativeModel(model, kind, slots, capacity)
 
     def read(self, parts: Sequence[Part]) -> Tensor:
         """See `Reader`."""
@@ -73,3 +81,9 @@ class NativeReader:
             slots += [slot] * len(own)
             last.append(len(tokens) - 1)
         return self._model.read(torch.tensor(tokens), torch.tensor(places), torch.tensor(slots), last)
+
+    def steps(self, vocabulary: int) -> "Steps":
+        """See `Reader`."""
+        from storylm.generation.steps import HostSteps
+
+        return HostSteps(self, vocabulary, self._model.threads)

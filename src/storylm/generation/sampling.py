@@ -18,7 +18,6 @@ from storylm.generation.native import kernels
 from storylm.generation.native.choose import choose as native_choose
 
 RULED_OUT = float("-inf")
-_LIKELIEST = 256  # a trained model's top-p set is nearly always among so many: no sort of 50,000 scores for it
 
 
 @dataclass(frozen=True)
@@ -60,25 +59,34 @@ def _require(holds: bool, value: str, allowed: str) -> None:
         raise UsageError(f"{value} is not allowed: it is {allowed}")
 
 
-def choose(logits_BV: Tensor, samplings: Sequence[Sampling], seeds: Sequence[int], counts: Sequence[int]) -> Tensor:
+def choose(
+    logits_BV: Tensor,
+    samplings: Sequence[Sampling],
+    seeds: Sequence[int],
+    counts: Sequence[int],
+    threads: int | None = None,
+) -> Tensor:
     """The next token of each row, [B]: each by its own settings, without the repetition penalty.
 
     A row's draw depends on its scores, the `seed` of its story and the `count` of tokens drawn for it before, and on
-    nothing else. On a CPU by `native.choose`, which is the same in C++.
+    nothing else. On a CPU by `native.choose`, which is the same in C++, on so many `threads` (all of torch's).
     """
     if kernels(logits_BV.device) is not None and logits_BV.dtype == torch.float32:
-        return native_choose(logits_BV, samplings, seeds, counts)
+        return native_choose(logits_BV, samplings, seeds, counts, threads or torch.get_num_threads())
     tokens_B = torch.empty(len(logits_BV), dtype=torch.int64, device=logits_BV.device)
+    keys_2B = torch.tensor([[as_int64(seed) for seed in seeds], list(counts)], device=logits_BV.device)
     for sampling in set(samplings):
         rows = [row for row, own in enumerate(samplings) if own == sampling]
         every = slice(None) if len(rows) == len(samplings) else rows
-        keys = [(seeds[row], counts[row]) for row in rows]
-        tokens_B[every] = choose_alike(logits_BV[every], sampling, keys)
+        tokens_B[every] = choose_alike(logits_BV[every], sampling, *keys_2B[:, every])
     return tokens_B
 
 
-def choose_alike(logits_BV: Tensor, sampling: Sampling, keys: Sequence[tuple[int, int]]) -> Tensor:
-    """The next token of rows with the same settings, [B]; `keys` are their seeds and counts."""
+def choose_alike(logits_BV: Tensor, sampling: Sampling, seeds_B: Tensor, counts_B: Tensor) -> Tensor:
+    """The next token of rows with the same settings, [B]: `choose` where the scores are, which waits for nothing.
+
+    `seeds_B` and `counts_B` are int64, the seeds by `as_int64`.
+    """
     logits_BV = logits_BV.float()
     if sampling.greedy:
         return logits_BV.argmax(-1)
@@ -89,7 +97,7 @@ def choose_alike(logits_BV: Tensor, sampling: Sampling, keys: Sequence[tuple[int
         logits_BV = keep_top_p(logits_BV, sampling.top_p)
     if sampling.min_p is not None:
         logits_BV = keep_min_p(logits_BV, sampling.min_p)
-    return draw(logits_BV, times(keys, logits_BV))
+    return draw(logits_BV, times(seeds_B, counts_B, logits_BV))
 
 
 def penalise_repetition(logits_BV: Tensor, seen_BV: Tensor, penalty: float) -> Tensor:
@@ -118,21 +126,34 @@ def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
     """
     if p >= 1:
         return logits_BV
-    probability_BV = logits_BV.softmax(-1)
-    kept_BV, reached_B = _likeliest(probability_BV, p, among=min(_LIKELIEST, logits_BV.shape[-1]))
-    if not reached_B.all():
-        # Rows where that many do not make up p, one by one, so that no row depends on those beside it.
-        short_B = ~reached_B
-        kept_BV[short_B] = _likeliest(probability_BV[short_B], p, among=logits_BV.shape[-1])[0]
-    return logits_BV.masked_fill(~kept_BV, RULED_OUT)
+    return logits_BV.masked_fill(~_nucleus(logits_BV.softmax(-1), p), RULED_OUT)
 
 
-def _likeliest(probability_BV: Tensor, p: float, among: int) -> tuple[Tensor, Tensor]:
-    """The smallest set that reaches p, [B, V] of bool, sought in the `among` likeliest; and whether they do, [B]."""
-    sorted_BK, ids_BK = probability_BV.topk(among)
-    likelier_BK = sorted_BK.cumsum(-1) - sorted_BK  # the mass of the tokens before this one
-    kept_BV = torch.zeros_like(probability_BV, dtype=torch.bool).scatter(-1, ids_BK, likelier_BK < p)
-    return kept_BV, sorted_BK.sum(-1) >= p
+def _nucleus(probability_BV: Tensor, p: float) -> Tensor:
+    """Which tokens are in the smallest set of likeliest ones that reaches `p`, [B, V] of bool.
+
+    Radix selection in place of a sort: the bits of floats above 0 are in the order of the floats, so the probability of
+    the last token that is needed is found digit by digit, from the mass of the tokens with each digit. Masses are whole
+    numbers, whose sum is the same in any order.
+    """
+    bits_BV, mass_BV = probability_BV.view(torch.int32).long(), (probability_BV * _WHOLE).long()
+    goal, alike_BV = max(round(p * _WHOLE), 1), torch.ones_like(bits_BV, dtype=torch.bool)
+    last_B1 = likelier_B1 = bits_BV.new_zeros(len(bits_BV), 1)
+    for shift in (2 * _DIGIT, _DIGIT, 0):
+        digits_BV = bits_BV >> shift & _DIGITS - 1
+        by_digit_BK = mass_BV.new_zeros(len(bits_BV), _DIGITS).scatter_add_(1, digits_BV, mass_BV * alike_BV)
+        above_BK = likelier_B1 + by_digit_BK.flip(1).cumsum(1).flip(1) - by_digit_BK
+        digit_B1 = (above_BK >= goal).sum(1, keepdim=True)  # the largest with which the goal is reached
+        last_B1, likelier_B1 = last_B1 | digit_B1 << shift, above_BK.gather(1, digit_B1)
+        alike_BV &= digits_BV == digit_B1
+    # Of several that are as likely, no more than are needed.
+    before_BV = likelier_B1 + (mass_BV * alike_BV).cumsum(1) - mass_BV
+    return (bits_BV > last_B1) | alike_BV & (before_BV < goal)
+
+
+_DIGIT = 10  # bits of one: a probability has three, as 1.0 is 127 << 23
+_DIGITS = 2**_DIGIT
+_WHOLE = 2**40  # the mass of all tokens together
 
 
 def keep_min_p(logits_BV: Tensor, p: float) -> Tensor:
@@ -154,18 +175,23 @@ def draw(logits_BV: Tensor, times_BV: Tensor) -> Tensor:
     return (times_BV / logits_BV.softmax(-1)).argmin(-1)
 
 
-def times(keys: Sequence[tuple[int, int]], like_BV: Tensor) -> Tensor:
-    """Times for `draw`, exponential at rate 1, [B, V] like `like_BV`: a hash of a row's (seed, count) and the token.
+def times(seeds_B: Tensor, counts_B: Tensor, like_BV: Tensor) -> Tensor:
+    """Times for `draw`, exponential at rate 1, [B, V] like `like_BV`: a hash of a row's seed, count and the token.
 
     So a draw needs no state, and is the same on every device. SplitMix64 (Steele et al. 2014) of seed and count, and
     from its halves and the token two rounds of 32-bit finalisers as C. Wellons searched them (hash-prospector).
     """
-    halves = [divmod(_splitmix(*key), 2**32) for key in keys]
-    high_B1, low_B1 = torch.tensor(halves, device=like_BV.device).T[:, :, None]
+    key_B = _splitmix(seeds_B, counts_B)
+    high_B1, low_B1 = (key_B >> 32 & _ALL)[:, None], (key_B & _ALL)[:, None]
     x_BV = torch.arange(like_BV.shape[-1], device=like_BV.device)[None] * 0x9E3779B9 + low_B1 & _ALL
     x_BV = _mixed(x_BV, 16, 0x7FEB352D, 15, 0x846CA68B, 16) ^ high_B1
     x_BV = _mixed(x_BV, 16, 0x21F0AAAD, 15, 0x735A2D97, 15)
     return -(((x_BV >> 9).float() + 0.5) * 2**-23).log()
+
+
+def as_int64(number: int) -> int:
+    """The int64 with the same 64 bits, which is how a tensor holds a seed."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 _ALL = 0xFFFFFFFF
@@ -178,8 +204,8 @@ def _mixed(x: Tensor, *steps: int) -> Tensor:
     return x
 
 
-def _splitmix(seed: int, count: int) -> int:
-    x = (seed + (count + 1) * 0x9E3779B97F4A7C15) % 2**64
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
-    return x ^ (x >> 31)
+def _splitmix(seeds_B: Tensor, counts_B: Tensor) -> Tensor:
+    x_B = seeds_B + (counts_B + 1) * as_int64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        x_B = (x_B ^ (x_B >> shift & 2 ** (64 - shift) - 1)) * as_int64(factor)  # a shift of int64 fills in the sign
+    return x_B

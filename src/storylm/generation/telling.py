@@ -6,7 +6,7 @@ from typing import Literal
 
 from storylm.config.errors import UsageError
 from storylm.generation.decoder import Decoder, Draft
-from storylm.generation.reading import build_reader
+from storylm.generation.lending import lent_reader
 from storylm.generation.sampling import Sampling
 from storylm.generation.text import TextStream
 from storylm.model.transformer import Transformer
@@ -93,22 +93,18 @@ def tell_together(
         return
     context = model.config.context
     capacity = min(context, max(len(story.prompt_ids) for story in stories) + max_new_tokens)
-    decoder = Decoder(build_reader(model, min(batch_size, len(stories)), capacity, precision), tokenizer.vocab_size)
     tellings = [Telling(story, tokenizer, sampling, context, max_new_tokens, stop) for story in stories]
     rows = {telling.draft: row for row, telling in enumerate(tellings)}
-    for draft in rows:
-        decoder.add(draft)
-    training = model.training
-    model.eval()
-    try:
+    with lent_reader(model, min(batch_size, len(stories)), capacity, precision) as reader:
+        decoder = Decoder(reader, tokenizer.vocab_size)
+        for draft in rows:
+            decoder.add(draft)
         while decoder:
             drawn = decoder.step()
             for draft, token in drawn:
                 if text := tellings[rows[draft]].add(token):
                     yield rows[draft], text
             decoder.end([draft for draft, _ in drawn if stories[rows[draft]].ended])
-    finally:
-        model.train(training)
 
 
 def read_prompt(

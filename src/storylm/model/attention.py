@@ -26,8 +26,9 @@ class KeyValueCache(Protocol):
         """Store new keys and values at their positions; return all that queries may look at, [B, G, S, K]."""
         ...
 
-    def key_positions(self, positions_BT: Tensor) -> Tensor:
-        """The positions [B or 1, S] of the keys that `update` returns for queries at `positions_BT`."""
+    def key_positions(self, positions_BT: Tensor, window: int | None) -> Tensor:
+        """The positions [B or 1, S] of the keys that `update` returns in layers of this window, whose queries are at
+        `positions_BT`."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 # B batch, T queries, S keys
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -67,19 +68,19 @@ def build_sights(
     windows: tuple[int | None, ...],
     positions_BT: Tensor,
     documents_BT: Tensor | None,
-    keys_BS: Tensor | None,
+    keys: Callable[[int | None], Tensor] | None,
     rows: int,
     flexible: bool = False,
 ) -> dict[int | None, Sight]:
     """The `Sight` of each distinct window, for a batch of so many `rows`.
 
-    `keys_BS` are the positions held by a cache; without one the keys are the queries themselves, told
-    apart by where they stand in the row (positions restart where stories are separated). `flexible`: masks
-    are for FlexAttention.
+    `keys` gives the positions [B or 1, S] that a cache holds for a window; without one the keys are the queries
+    themselves, told apart by where they stand in the row (positions restart where stories are separated).
+    `flexible`: masks are for FlexAttention.
     """
     length, device = positions_BT.shape[1], positions_BT.device
-    if keys_BS is not None:
-        return {window: Sight(mask_BTS=visible(positions_BT, keys_BS, window)) for window in set(windows)}
+    if keys is not None:
+        return {window: Sight(mask_BTS=visible(positions_BT, keys(window), window)) for window in set(windows)}
     use_native = native.available(device)
     sights: dict[int | None, Sight] = {}
     for window in set(windows):

@@ -2,6 +2,8 @@
 
 # B batch, T tokens, V vocabulary, D width
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -90,10 +92,10 @@ class Transformer(nn.Module):
             )
         if positions_BT is None:
             positions_BT = torch.arange(length, device=tokens_BT.device)[None]
-        keys_BS = None if cache is None else cache.key_positions(positions_BT)
+        keys = None if cache is None else partial(cache.key_positions, positions_BT)
         rate = self.config.dropout if self.training else 0.0
         flexible = self.compiled and self.training and tokens_BT.is_cuda and is_flexible(self.config.head_dim, rate)
-        sights = build_sights(self.config.windows, positions_BT, documents_BT, keys_BS, len(tokens_BT), flexible)
+        sights = build_sights(self.config.windows, positions_BT, documents_BT, keys, len(tokens_BT), flexible)
         angles = self.positions.angles(positions_BT)
         seed, *seeds = draw_seeds(rate, 1 + 3 * len(self.blocks), tokens_BT.device)
         x_BTD = dropout(self.positions.add(self.embedding(tokens_BT), positions_BT), rate, seed)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from storylm.generation.decoder import Decoder, Draft, Likelihood, likelihoods
+from storylm.generation.decoder import Decoder
+from storylm.generation.draft import Draft, Likelihood, likelihoods
 from storylm.generation.reading import build_reader
 from storylm.generation.telling import Telling
 from storylm.model.transformer import Transformer

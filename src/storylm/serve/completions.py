@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storylm.config.errors import UsageError
-from storylm.generation.decoder import Likelihood
+from storylm.generation.draft import Likelihood
 from storylm.generation.sampling import Sampling
 from storylm.generation.telling import Story, Telling, read_prompt
 from storylm.serve.batcher import Event, Host, Job

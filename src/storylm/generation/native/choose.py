@@ -28,8 +28,13 @@ class _Row(ctypes.Structure):
     )
 
 
-def choose(logits_BV: Tensor, samplings: "Sequence[Sampling]", seeds: Sequence[int], counts: Sequence[int]) -> Tensor:
-    """`sampling.choose`; ask `kernels` before."""
+def choose(
+    logits_BV: Tensor, samplings: "Sequence[Sampling]", seeds: Sequence[int], counts: Sequence[int], threads: int
+) -> Tensor:
+    """`sampling.choose`; ask `kernels` before.
+
+    The `threads` are best those of the passes between: OpenMP ends and starts some wherever another number works.
+    """
     found = kernels()
     assert found is not None
     assert logits_BV.stride(1) == 1
@@ -41,6 +46,5 @@ def choose(logits_BV: Tensor, samplings: "Sequence[Sampling]", seeds: Sequence[i
         row.temperature, row.top_p, row.min_p = own.temperature, own.top_p or 1.0, own.min_p or 0.0
     sizes = [ctypes.c_int64(size) for size in (logits_BV.stride(0), vocabulary)]
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (logits_BV, tokens_B)]
-    threads = ctypes.c_int64(torch.get_num_threads())
-    found.choose(pointers[0], *sizes, rows, ctypes.c_int64(len(rows)), pointers[1], threads)
+    found.choose(pointers[0], *sizes, rows, ctypes.c_int64(len(rows)), pointers[1], ctypes.c_int64(threads))
     return tokens_B

@@ -7,10 +7,14 @@
 //
 // B tokens, D width, H query heads, G key/value heads, K head width, F feed-forward width, V vocabulary
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
+#if defined(_OPENMP)
+#include <omp.h>
+#else  // one thread does it all
+inline int omp_get_thread_num() { return 0; }
+inline int omp_get_num_threads() { return 1; }
+#endif
 
 #include "vectors.h"
 #if defined(__AVX512VNNI__) || defined(__AVX512BF16__)

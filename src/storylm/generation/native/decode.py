@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storylm.config.model import ModelConfig
+from storylm.generation.cache import check_capacity
 from storylm.generation.native import kernels
 from storylm.model.int8 import int8_rows
 from storylm.model.transformer import Block, Transformer
@@ -78,11 +79,15 @@ def kinds() -> list[str]:
 class NativeModel:
     """The weights of a `Transformer` as decode.cpp reads them, and a cache with so many slots of `capacity` tokens.
 
-    `kind` is one of `KINDS`; embeddings and norms stay fp32. The weights are copied: what becomes of the model's own
-    does not show here.
+    `kind` is one of `KINDS`; embeddings and norms stay fp32. Whoever changes the model's weights builds
+    another of these: matrices are copied, and what is fp32 already is not.
+
+    Raises:
+        UsageError: a capacity beyond the context, of which alone there are positions.
     """
 
     def __init__(self, model: Transformer, kind: str, slots: int, capacity: int):
+        check_capacity(capacity, model.config)
         self.vocab_size, self.kind, self.slots, self.capacity = model.config.vocab_size, kind, slots, capacity
         self._library, self._kept = _kernels(), []
         self._lanes, (self._depth, self._cached) = int(self._library.decode_lanes()), KINDS[kind]
@@ -97,10 +102,22 @@ class NativeModel:
         """Read tokens, each at its place of the story in its slot; scores [wanted, V] for what follows some of them.
 
         All [B] of int64. A story's tokens come in order, over one pass or several.
+
+        Raises:
+            ValueError: a token, place or slot that there is not.
         """
-        for numbers_B, limit in ((tokens_B, self.vocab_size), (places_B, self.capacity), (slots_B, self.slots)):
-            lowest, highest = numbers_B.aminmax()
-            assert 0 <= int(lowest) <= int(highest) < limit, "decode.cpp would read and write elsewhere"
+        given = {
+            "tokens": (tokens_B, self.vocab_size),
+            "places": (places_B, self.capacity),
+            "slots": (slots_B, self.slots),
+        }
+        for name, (numbers_B, limit) in given.items():  # else decode.cpp would read and write elsewhere
+            lowest, highest = (int(number) for number in numbers_B.aminmax())
+            if numbers_B.dtype != torch.int64 or len(numbers_B) != len(tokens_B) or lowest < 0 or highest >= limit:
+                raise ValueError(
+                    f"{name} are {len(numbers_B)} of {numbers_B.dtype} from {lowest} to {highest}: "
+                    f"{len(tokens_B)} of torch.int64 from 0 to {limit - 1} are allowed"
+                )
         scores = []
         for first in range(0, len(tokens_B), AT_ONCE):
             part = slice(first, first + AT_ONCE)
@@ -125,8 +142,9 @@ class NativeModel:
         """How many are quickest for a token in each slot: a small model waits longer for a second than it works."""
         most = torch.get_num_threads()
         counts = [2**n for n in range(most.bit_length()) if 2**n < most] + [most]
-        slots_B, zeros_B = torch.arange(self.slots), torch.zeros(self.slots, dtype=torch.int64)
-        wanted, seconds = range(self.slots), dict.fromkeys(counts, math.inf)
+        slots_B = torch.arange(min(self.slots, AT_ONCE))  # more are one such pass after another
+        zeros_B, wanted = torch.zeros_like(slots_B), range(len(slots_B))
+        seconds = dict.fromkeys(counts, math.inf)
         for self.threads in TRIES * counts if most > 1 else []:
             began = time.perf_counter()
             self.read(zeros_B, zeros_B, slots_B, wanted)
@@ -141,8 +159,8 @@ class NativeModel:
             (_Layer * len(layers))(*layers),
             *(config.layers, config.width, config.heads, config.kv_heads, config.head_dim, config.ff_width),
             *(ACTIVATIONS.index(config.activation), config.gated, config.rope_layout == "interleaved"),
-            self._pointer(model.embedding.weight),
-            *(self._pointer(table.weight if isinstance(table, nn.Embedding) else table) for table in tables),
+            self._floats(model.embedding.weight),
+            *(self._floats(table.weight if isinstance(table, nn.Embedding) else table) for table in tables),
             self._norm(model.norm),
             self._matrix([model.head_weight], [None]),
             *(config.norm_eps, config.scale),
@@ -194,10 +212,14 @@ class NativeModel:
         return F.pad(vector_N, (0, -len(vector_N) % self._lanes)).unflatten(0, (-1, self._lanes))
 
     def _norm(self, norm: nn.Module | None) -> _Norm:
-        return _Norm(*(self._pointer(getattr(norm, name, None)) for name in ("weight", "bias")))
+        return _Norm(*(self._floats(getattr(norm, name, None)) for name in ("weight", "bias")))
+
+    def _floats(self, tensor: Tensor | None) -> int | None:
+        """The address of its numbers in fp32, which is what decode.cpp takes for all that is no matrix."""
+        return None if tensor is None else self._pointer(tensor.detach().float())
 
     def _pointer(self, tensor: Tensor | None) -> int | None:
-        """The address of its numbers, fp32 unless they are of a smaller kind; they are kept as long as this is."""
+        """The address of its numbers as they are; they are kept as long as this is."""
         if tensor is None:
             return None
         tensor = tensor.detach().cpu().contiguous()
