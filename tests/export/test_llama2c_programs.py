@@ -21,7 +21,8 @@ from storylm.text.tokenizer import Tokenizer
 pytestmark = pytest.mark.slow
 PROMPT = "Once upon a time, Tom's café had 3 🦊s"
 STEPS = 200
-NEAR = 0.1  # in standard deviations of the logits: how far below our likeliest token one may be that `runq` chose
+STEPS_8 = 100  # later, a tie within rounding may part the stories of a model that says anything
+NEAR = 0.15  # in standard deviations of the logits: how far below our likeliest token one may be that `runq` chose
 _SIZES = {"vocab_size": 520, "context": 256, "norm_eps": 1e-5}
 MODELS = {
     "tied": config("llama", kv_heads=2, tied=True, **_SIZES),
@@ -51,8 +52,8 @@ def model(request: pytest.FixtureRequest, shared: Path) -> Transformer:
     return random_model(MODELS[request.param], 6.0)
 
 
-def told(program: Path, folder: Path, prompt: str = PROMPT) -> bytes:
-    words = ["-z", str(folder / "tokenizer.bin"), "-t", "0", "-n", str(STEPS), "-i", prompt]
+def told(program: Path, folder: Path, prompt: str, steps: int) -> bytes:
+    words = ["-z", str(folder / "tokenizer.bin"), "-t", "0", "-n", str(steps), "-i", prompt]
     done = subprocess.run([str(program), str(folder / "model.bin"), *words], capture_output=True, check=True)
     return done.stdout.removesuffix(b"\n")
 
@@ -75,7 +76,7 @@ def test_run_tells_our_stories(programs: Path, model: Transformer, tokenizer: To
     for prompt in ("", PROMPT):
         ids = greedy(model, tokenizer.encode(prompt))
         assert len(set(ids)) > 10
-        assert told(programs / "run", tmp_path / "out", prompt) == printed(pieces, ids[1:])
+        assert told(programs / "run", tmp_path / "out", prompt, STEPS) == printed(pieces, ids[1:])
 
 
 def test_runq_tells_what_is_likeliest_for_us(
@@ -86,9 +87,9 @@ def test_runq_tells_what_is_likeliest_for_us(
     export(model, tokenizer, "llama2c", tmp_path / "out", "int8")
     again = read_llama2c(tmp_path / "out" / "model.bin")
     prompt = [BOS, *tokenizer.encode(PROMPT)]
-    ids = NumpyLlama(tmp_path / "out" / "model.bin").greedy(STEPS, prompt)
+    ids = NumpyLlama(tmp_path / "out" / "model.bin").greedy(STEPS_8, prompt)
     pieces = read_pieces(tmp_path / "out" / "tokenizer.bin")
-    assert told(programs / "runq", tmp_path / "out") == printed(pieces, ids)
+    assert told(programs / "runq", tmp_path / "out", PROMPT, STEPS_8) == printed(pieces, ids)
     with torch.inference_mode():
         logits_TV = again(torch.tensor([[BOS, *ids[:-1]]]))[0]
     chosen_T = logits_TV.gather(1, torch.tensor(ids)[:, None])[:, 0]

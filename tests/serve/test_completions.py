@@ -168,7 +168,11 @@ def test_attention_of_requests_at_once_is_of_each_alone(served, models):
     scored = {"model": "gpt_neo", "prompt": "xyzzy", "echo": True, "logprobs": 1, "max_tokens": 0}
     likely = ask(client, **scored)["choices"]
     three = threading.Barrier(3)
-    hook = models["gpt_neo"].blocks[1].attention_norm.register_forward_pre_hook(lambda *_: three.wait(timeout=20))
+
+    def meet(*_: object) -> None:
+        three.wait(timeout=20)
+
+    hook = models["gpt_neo"].blocks[1].attention_norm.register_forward_pre_hook(meet)
     try:
         with ThreadPoolExecutor(3) as threads:
             echo = threads.submit(ask, client, **scored)
