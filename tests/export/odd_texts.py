@@ -16,6 +16,7 @@ _WORDS = (
     "straße łódka čaj æther İstanbul ﬁne привет Мир Ёлка γειά σου Αθήνα שלום עולם سلام مرحبا نَهر नमस्ते दुनिया "
     "สวัสดี ภาษา မင်္ဂလာပါ សួស្តី გამარჯობა Բարեւ ሰላም 你好 世界 小猫 こんにちは カタカナ ｶﾅ 안녕하세요 한국어 tiếng Việt ᐃᓄᒃᑎᑐᑦ ꦲꦏ ߒߞߏ 𝓕𝓪𝓷𝓬𝔂 𐎀𐎁 𓀀"
 ).split()
+_SPECIAL = "<s> </s> <unk> <|endoftext|> <0x0A> <0xFF> ▁ ▁▁ Ġ Ċ [INST]".split()  # names of tokens, here plain text
 _EMOJI = "😀 🦊 ❤️ ❤ 👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 🇫🇷 🇯🇵🇧🇷 1️⃣ ☃ ✨ ♀️ 🫠 🧑🏿‍🚀 ⌚ ㊙️".split()
 
 
@@ -27,7 +28,7 @@ def sentences(stories: Sequence[str], count: int, seed: int = 0) -> list[str]:
 
 def odd_texts(count: int, seed: int = 0) -> list[str]:
     """Each of up to 12 pieces: words of many scripts, accents as marks, runs of digits, of space and of signs, emoji,
-    and code points of all kinds."""
+    the names of special tokens, and code points of all kinds."""
     random = Random(seed)
 
     def run(signs: Sequence[str], longest: int) -> str:
@@ -44,6 +45,7 @@ def odd_texts(count: int, seed: int = 0) -> list[str]:
         lambda: run(random.choice(_DIGITS), 12),
         lambda: run(_SIGNS, 4),
         lambda: run(_EMOJI, 3),
+        lambda: random.choice(_SPECIAL),
         marked,
         lambda: run(_ANYTHING, 4),
     ]

@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,6 @@ from export.odd_texts import odd_texts, sentences
 from model.model_zoo import ENLARGED, TOLERANCE, random_model, random_tokens, same_weights
 from storylm.config.errors import CheckpointError, SetupError, UsageError
 from storylm.config.model import ModelConfig
-from storylm.data.grammar import stories
 from storylm.export.gguf import PRECISIONS, modelfile, read_gguf, write_gguf
 from storylm.export.llama_cpp import check_gguf
 from storylm.model.store import save
@@ -201,11 +202,9 @@ class LlamaCpp:
 
 def gelu_of_table(x: torch.Tensor) -> torch.Tensor:
     """llama.cpp's: a table that has an answer in fp16 to every number in fp16, between -10 and 10 (ggml-cpu/vec.h)."""
-    answer = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+    answer = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().to(x.dtype)
     return torch.where(x <= -10, 0.0, torch.where(x >= 10, x, answer))
 
-
-PLAIN_GELU = {1.0: 1e-3, ENLARGED: 5e-3}  # how far its table brings it from GELU itself, by the size of the weights
 
 
 @pytest.mark.slow
@@ -215,11 +214,14 @@ def test_llama_cpp_computes_the_same(name: str, scale: float, own: Tokenizer, tm
     model = random_model(EXPRESSIBLE[name], scale)
     write_gguf(model, own, tmp_path / "model.gguf", "f32")
     theirs = LlamaCpp(tmp_path / "model.gguf").logits(random_tokens(model.config))
-    if name.startswith("gpt2"):
-        assert (theirs - logits(model)).abs().max() < PLAIN_GELU[scale]
-        for block in model.blocks:
+    difference = theirs - logits(model)
+    if name.startswith("gpt2") and scale > 1:
+        assert difference.square().mean().sqrt() > 3e-4
+        for block in model.double().blocks:  # in fp32 more numbers would fall to the other side of where fp16 rounds
             block.ff.activation = gelu_of_table
-    assert (theirs - logits(model)).abs().max() < 1e-4
+        difference = theirs - logits(model)
+        assert difference.square().mean().sqrt() < 1e-4
+    assert difference.abs().max() < 1e-3
 
 
 @pytest.mark.slow
@@ -235,17 +237,37 @@ def test_llama_cpp_reads_rounded_weights(
     assert (theirs - logits(read_gguf(tmp_path / "model.gguf", model.config))).abs().max() < within
 
 
+def vocabulary_reader(tokenizer: Tokenizer, folder: Path) -> LlamaCpp:
+    settings = config("llama", vocab_size=tokenizer.vocab_size + 1, width=32, heads=2, layers=1)
+    write_gguf(random_model(settings), tokenizer, folder / "model.gguf", "f32")
+    return LlamaCpp(folder / "model.gguf", vocab_only=True)
+
+
+def cut_otherwise(reader: LlamaCpp, tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    return [text for text in texts if reader.ids(text) != [tokenizer.start_id, *tokenizer.encode(text)]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own", "bytes", "gpt2", "mistral", "stories260K/tok512.model"])
-def test_llama_cpp_cuts_stories_alike(kind: str, own: Tokenizer, request, tmp_path: Path) -> None:
-    if kind in ("own", "bytes"):
-        tokenizer = own if kind == "own" else Tokenizer.load("bytes")
+def test_llama_cpp_cuts_10_000_texts_alike(
+    kind: str, shared: Path, train_stories: list[str], valid_stories: list[str], tmp_path: Path
+) -> None:
+    if kind == "own":  # with merges of all kinds
+        tokenizer = train_bpe([*train_stories[:3000], *odd_texts(3000, seed=1)], 4096)
     else:
-        tokenizer = Tokenizer.load(request.getfixturevalue("shared") / "reference" / kind)
-    settings = config("llama", vocab_size=tokenizer.vocab_size + 1, width=32, heads=2, layers=1)
-    write_gguf(random_model(settings), tokenizer, tmp_path / "model.gguf", "f32")
-    reader = LlamaCpp(tmp_path / "model.gguf", vocab_only=True)
-    texts = [*stories(seed=3, count=200), "<|endoftext|> is no end here, nor is </s>"]
-    texts += [text for text in TEXTS if kind != "stories260K/tok512.model" or "  " not in f" {text}"]
-    for text in texts:
-        assert reader.ids(text) == [tokenizer.start_id, *tokenizer.encode(text)], text
+        tokenizer = Tokenizer.load(kind if kind == "bytes" else shared / "reference" / kind)
+    texts = [*sentences(valid_stories, 5000), *odd_texts(5000), *TEXTS, "<|endoftext|> is no end here, nor is </s>"]
+    if kind.endswith(".model"):  # which makes one space of several, and none at either end
+        texts = [re.sub(" +", " ", text).lstrip(" ").rstrip(" ▁") for text in texts]
+    differ = cut_otherwise(vocabulary_reader(tokenizer, tmp_path), tokenizer, texts)
+    assert not differ, f"{len(differ)}, such as {differ[:3]}"
+
+
+@pytest.mark.slow
+def test_llama_cpp_parts_words_at_every_code_point_alike(shared: Path, tmp_path: Path) -> None:
+    """All of Unicode, each between others, doubled, after one space and two."""
+    tokenizer = Tokenizer.load(shared / "reference" / "gpt2")
+    signs = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]  # no surrogates
+    each = [f"a{sign} {sign}b{sign}{sign}1 {sign}!  {sign}" for sign in signs]
+    texts = ("".join(each[start : start + 32]) for start in range(0, len(each), 32))
+    assert not cut_otherwise(vocabulary_reader(tokenizer, tmp_path), tokenizer, texts)
