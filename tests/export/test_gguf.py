@@ -206,7 +206,6 @@ def gelu_of_table(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x <= -10, 0.0, torch.where(x >= 10, x, answer))
 
 
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, ENLARGED])
 @pytest.mark.parametrize("name", EXPRESSIBLE)
