@@ -11,13 +11,14 @@ _SPACES = [" ", " ", " ", "\n", "\n", "\t", "\r\n", "\r", "\f", "\v", "\u00a0", 
 _DIGITS = ["0123456789", "0123456789", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९", "０１２３４５６７８９", "²³¹⁴⅓½Ⅻ①"]
 _MARKS = "\u0300\u0301\u0302\u0303\u0308\u030a\u0327\u0328\u0335\u20dd"
 _SIGNS = list(".,;:!?-–—…'\"“”‘’«»()[]{}<>/\\|@#$%^&*_+=~`€£¥°§©™→×÷")
-_WORDS = (
+_WORDS = (  # noqa: SIM905
     "the Lily ran DON'T don't she'll I'VE we're it's 'tis o'clock rock’n’roll café naïve Ångström façade señor Øre "
     "straße łódka čaj æther İstanbul ﬁne привет Мир Ёлка γειά σου Αθήνα שלום עולם سلام مرحبا نَهر नमस्ते दुनिया "
-    "สวัสดี ภาษา မင်္ဂလာပါ សួស្តី გამარჯობა Բարեւ ሰላም 你好 世界 小猫 こんにちは カタカナ ｶﾅ 안녕하세요 한국어 tiếng Việt ᐃᓄᒃᑎᑐᑦ ꦲꦏ ߒߞߏ 𝓕𝓪𝓷𝓬𝔂 𐎀𐎁 𓀀"
+    "สวัสดี ภาษา မင်္ဂလာပါ សួស្តី გამარჯობა Բարեւ ሰላም 你好 世界 小猫 こんにちは カタカナ ｶﾅ "
+    "안녕하세요 한국어 tiếng Việt ᐃᓄᒃᑎᑐᑦ ꦲꦏ ߒߞߏ 𝓕𝓪𝓷𝓬𝔂 𐎀𐎁 𓀀"
 ).split()
-_SPECIAL = "<s> </s> <unk> <|endoftext|> <0x0A> <0xFF> ▁ ▁▁ Ġ Ċ [INST]".split()  # names of tokens, here plain text
-_EMOJI = "😀 🦊 ❤️ ❤ 👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 🇫🇷 🇯🇵🇧🇷 1️⃣ ☃ ✨ ♀️ 🫠 🧑🏿‍🚀 ⌚ ㊙️".split()
+_SPECIAL = "<s> </s> <unk> <|endoftext|> <0x0A> <0xFF> ▁ ▁▁ Ġ Ċ [INST]".split()  # noqa: SIM905 - plain text, here
+_EMOJI = "😀 🦊 ❤️ ❤ 👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 🇫🇷 🇯🇵🇧🇷 1️⃣ ☃ ✨ ♀️ 🫠 🧑🏿‍🚀 ⌚ ㊙️".split()  # noqa: SIM905
 
 
 def sentences(stories: Sequence[str], count: int, seed: int = 0) -> list[str]:

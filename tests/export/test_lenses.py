@@ -1,4 +1,4 @@
-"""Tools that look inside models load an exported folder as it is, and see in it what we see: TransformerLens 4, nnsight."""
+"""TransformerLens 4 and nnsight load an exported folder as it is, and see inside what we see."""
 
 from importlib import import_module, metadata
 from operator import attrgetter
@@ -25,7 +25,7 @@ WITHIN = {"atol": 1e-4, "rtol": 1e-4}
 
 
 class Seen(NamedTuple):
-    """A folder, and what our model makes of some tokens [B, T]: logits [B, T, V], the stream after a block [B, T, D]."""
+    """A folder, and what our model makes of tokens [B, T]: logits [B, T, V], the stream after a block [B, T, D]."""
 
     folder: str
     blocks: str

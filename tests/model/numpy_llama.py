@@ -12,8 +12,8 @@ import numpy as np
 
 Array = np.ndarray
 BOS = 1
-LEGACY = "tokens norm1 wq wk wv wo norm2 w1 w2 w3 norm cos sin head".split()
-VERSIONED = "norm1 norm2 norm tokens wq wk wv wo w1 w2 w3 head".split()
+LEGACY = ["tokens", "norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3", "norm", "cos", "sin", "head"]
+VERSIONED = ["norm1", "norm2", "norm", "tokens", "wq", "wk", "wv", "wo", "w1", "w2", "w3", "head"]
 
 
 class NumpyLlama:
