@@ -13,8 +13,8 @@ demo: $(VENV)/.demo          ## train a small model on the built-in stories and 
 test: $(VENV)/.dev           ## run the tests
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not network" -n 2
 
-test-all: $(VENV)/.dev       ## run the slow ones too
-	$(BIN)/python -m pytest -m "not gpu and not network"
+test-all: $(VENV)/.all       ## run the slow ones too, with other programs that read exports
+	STORYLM_TEST_ALL=1 $(BIN)/python -m pytest -m "not gpu and not network"
 
 check: $(VENV)/.dev          ## format, lint, types, floors
 	$(BIN)/ruff format --check .
@@ -50,3 +50,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	touch $@
+
+$(VENV)/.all: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[dev,llama-cpp,lens]'
+	touch $@ $(VENV)/.dev

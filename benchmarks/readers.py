@@ -109,7 +109,7 @@ def llama_cpp(case: Case) -> Tensor:
 
 
 def numpy_llama(case: Case) -> Tensor:
-    """llama2.c's run.c in NumPy, which the tests have; version 0 alone."""
+    """llama2.c's programs in NumPy, which the tests have; in 8 bits they round what flows through the model, too."""
     from model.numpy_llama import NumpyLlama
 
     rows = []
@@ -144,13 +144,13 @@ READERS: dict[str, dict[str, Read]] = {
         "nnsight": nnsight,
     },
     "gguf": {"transformers 5": transformers_gguf, "llama.cpp": llama_cpp},
-    "llama2c": {"run.c in NumPy": numpy_llama},
+    "llama2c": {"llama2.c in NumPy": numpy_llama},
     "onnx": {"onnxruntime, no cache": onnxruntime_without_cache, "transformers.js": transformers_js},
     "int8": {},
 }
 """Beside our own. That of ONNX is onnxruntime, with the cache."""
 
-ONLY = {"run.c in NumPy": ("f32",), "transformers 4.57": ("f32",), "TransformerLens": ("f32",), "nnsight": ("f32",)}
+ONLY = {"transformers 4.57": ("f32",), "TransformerLens": ("f32",), "nnsight": ("f32",)}
 """Readers that are asked about some precisions alone."""
 
 

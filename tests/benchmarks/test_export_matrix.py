@@ -24,7 +24,8 @@ def test_formats_families_and_refusals(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(found) == len(rows) == 2 * (3 + 1 + 1)
     llama = found["llama2c", "f32", "llama"]
     assert llama["readers"]["storylm"] == 0
-    assert llama["readers"]["run.c in NumPy"] < 1e-4
+    assert llama["readers"]["llama2.c in NumPy"] < 1e-4
+    assert found["llama2c", "f32-v1", "llama"]["readers"]["llama2.c in NumPy"] < 1e-4
     assert "not gpt_neo" in found["llama2c", "f32", "gpt_neo"]["refused"]
     assert found["onnx", "f32", "gpt_neo"]["readers"].keys() == {"storylm", "onnxruntime, no cache"}
     assert 0.01 < found["int8", "int8", "llama"]["readers"]["storylm"] < found["int8", "int8", "llama"]["spread"]
@@ -48,7 +49,7 @@ def test_the_committed_matrix_is_whole_and_near() -> None:
                 assert difference < (5e-3 if gelu else 5e-5), (row, reader)
             elif reader == "storylm":
                 assert difference < row["spread"], row
-            elif reader != "llama.cpp":
+            elif reader not in ("llama.cpp", "llama2.c in NumPy"):  # which round on the way
                 assert difference < 5e-5, (row, reader)
     refused = {(row["format"], row["model"]) for row in rows if "refused" in row}
     assert refused == {

@@ -1,5 +1,9 @@
 """Small models that have a form elsewhere, all sizes different, and the tokenizers they stand beside."""
 
+import os
+from importlib import import_module
+from typing import Any
+
 import pytest
 import torch
 
@@ -34,6 +38,11 @@ EXPRESSIBLE = {
     "gpt2-untied": config("gpt2", tied=False, norm_eps=1e-3),
 }
 """What llama.cpp has a form for."""
+
+
+def needed(package: str) -> Any:
+    """A package that only `make test-all` installs: where it is missing the test is skipped, but fails there."""
+    return import_module(package) if os.environ.get("STORYLM_TEST_ALL") == "1" else pytest.importorskip(package)
 
 
 @pytest.fixture(scope="session", autouse=True)

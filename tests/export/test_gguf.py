@@ -1,6 +1,9 @@
 """GGUF files: the same logits in transformers' reader and in llama.cpp, the same cuts of text; refused where not."""
 
 import json
+import re
+import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,16 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from export.conftest import EXPRESSIBLE, TEXTS, config
+from export.conftest import EXPRESSIBLE, TEXTS, config, needed
+from export.odd_texts import odd_texts, sentences
 from model.model_zoo import ENLARGED, TOLERANCE, random_model, random_tokens, same_weights
 from storylm.config.errors import CheckpointError, SetupError, UsageError
 from storylm.config.model import ModelConfig
-from storylm.data.grammar import stories
 from storylm.export.gguf import PRECISIONS, modelfile, read_gguf, write_gguf
 from storylm.export.llama_cpp import check_gguf
 from storylm.model.store import save
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
+from storylm.text.training import train_bpe
 
 gguf = pytest.importorskip("gguf")
 # Of a weight, or of the largest that shares its scale, which is fp16 itself.
@@ -178,7 +182,7 @@ class LlamaCpp:
     """A file in llama.cpp, its cache in fp32 as the numbers that are compared."""
 
     def __init__(self, path: Path, **options: Any):
-        module = pytest.importorskip("llama_cpp")
+        module = needed("llama_cpp")
         fp32 = {"type_k": module.GGML_TYPE_F32, "type_v": module.GGML_TYPE_F32}
         self.llama = module.Llama(
             str(path), n_ctx=64, n_batch=64, n_threads=1, logits_all=True, verbose=False, **fp32, **options
@@ -196,8 +200,10 @@ class LlamaCpp:
         return self.llama.tokenize(text.encode(), add_bos=True, special=False)
 
 
-# llama.cpp takes GELU from a table in fp16 (ggml-cpu/vec.h): with large weights that is seen.
-GELU = {"gpt2": 5e-3}
+def gelu_of_table(x: torch.Tensor) -> torch.Tensor:
+    """llama.cpp's: a table that has an answer in fp16 to every number in fp16, between -10 and 10 (ggml-cpu/vec.h)."""
+    answer = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().to(x.dtype)
+    return torch.where(x <= -10, 0.0, torch.where(x >= 10, x, answer))
 
 
 @pytest.mark.slow
@@ -207,8 +213,14 @@ def test_llama_cpp_computes_the_same(name: str, scale: float, own: Tokenizer, tm
     model = random_model(EXPRESSIBLE[name], scale)
     write_gguf(model, own, tmp_path / "model.gguf", "f32")
     theirs = LlamaCpp(tmp_path / "model.gguf").logits(random_tokens(model.config))
-    within = GELU.get(model.config.family, 1e-3) if scale > 1 else 1e-3
-    assert (theirs - logits(model)).abs().max() < within
+    difference = theirs - logits(model)
+    if name.startswith("gpt2") and scale > 1:
+        assert difference.square().mean().sqrt() > 3e-4
+        for block in model.double().blocks:  # in fp32 more numbers would fall to the other side of where fp16 rounds
+            block.ff.activation = gelu_of_table
+        difference = theirs - logits(model)
+        assert difference.square().mean().sqrt() < 1e-4
+    assert difference.abs().max() < 1e-3
 
 
 @pytest.mark.slow
@@ -224,17 +236,37 @@ def test_llama_cpp_reads_rounded_weights(
     assert (theirs - logits(read_gguf(tmp_path / "model.gguf", model.config))).abs().max() < within
 
 
+def vocabulary_reader(tokenizer: Tokenizer, folder: Path) -> LlamaCpp:
+    settings = config("llama", vocab_size=tokenizer.vocab_size + 1, width=32, heads=2, layers=1)
+    write_gguf(random_model(settings), tokenizer, folder / "model.gguf", "f32")
+    return LlamaCpp(folder / "model.gguf", vocab_only=True)
+
+
+def cut_otherwise(reader: LlamaCpp, tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    return [text for text in texts if reader.ids(text) != [tokenizer.start_id, *tokenizer.encode(text)]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own", "bytes", "gpt2", "mistral", "stories260K/tok512.model"])
-def test_llama_cpp_cuts_stories_alike(kind: str, own: Tokenizer, request, tmp_path: Path) -> None:
-    if kind in ("own", "bytes"):
-        tokenizer = own if kind == "own" else Tokenizer.load("bytes")
+def test_llama_cpp_cuts_10_000_texts_alike(
+    kind: str, shared: Path, train_stories: list[str], valid_stories: list[str], tmp_path: Path
+) -> None:
+    if kind == "own":  # with merges of all kinds
+        tokenizer = train_bpe([*train_stories[:3000], *odd_texts(3000, seed=1)], 4096)
     else:
-        tokenizer = Tokenizer.load(request.getfixturevalue("shared") / "reference" / kind)
-    settings = config("llama", vocab_size=tokenizer.vocab_size + 1, width=32, heads=2, layers=1)
-    write_gguf(random_model(settings), tokenizer, tmp_path / "model.gguf", "f32")
-    reader = LlamaCpp(tmp_path / "model.gguf", vocab_only=True)
-    texts = [*stories(seed=3, count=200), "<|endoftext|> is no end here, nor is </s>"]
-    texts += [text for text in TEXTS if kind != "stories260K/tok512.model" or "  " not in f" {text}"]
-    for text in texts:
-        assert reader.ids(text) == [tokenizer.start_id, *tokenizer.encode(text)], text
+        tokenizer = Tokenizer.load(kind if kind == "bytes" else shared / "reference" / kind)
+    texts = [*sentences(valid_stories, 5000), *odd_texts(5000), *TEXTS, "<|endoftext|> is no end here, nor is </s>"]
+    if kind.endswith(".model"):  # which makes one space of several, and none at either end
+        texts = [re.sub(" +", " ", text).lstrip(" ").rstrip(" ▁") for text in texts]
+    differ = cut_otherwise(vocabulary_reader(tokenizer, tmp_path), tokenizer, texts)
+    assert not differ, f"{len(differ)}, such as {differ[:3]}"
+
+
+@pytest.mark.slow
+def test_llama_cpp_parts_words_at_every_code_point_alike(shared: Path, tmp_path: Path) -> None:
+    """All of Unicode, each between others, doubled, after one space and two."""
+    tokenizer = Tokenizer.load(shared / "reference" / "gpt2")
+    signs = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]  # no surrogates
+    each = [f"a{sign} {sign}b{sign}{sign}1 {sign}!  {sign}" for sign in signs]
+    texts = ("".join(each[start : start + 32]) for start in range(0, len(each), 32))
+    assert not cut_otherwise(vocabulary_reader(tokenizer, tmp_path), tokenizer, texts)

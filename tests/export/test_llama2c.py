@@ -45,14 +45,23 @@ def test_fp32_is_read_back_exactly(name: str, precision: str, tmp_path: Path) ->
         assert same_weights(again, model)
 
 
+@pytest.mark.parametrize("precision", ["f32", "f32-v1", "int8"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_reader_that_shares_nothing_with_us_computes_the_same(name: str, tmp_path: Path) -> None:
+def test_a_reader_that_shares_nothing_with_us_computes_the_same(name: str, precision: str, tmp_path: Path) -> None:
     model = random_model(MODELS[name], ENLARGED)
-    write_llama2c(model, tmp_path / "model.bin", "f32")
-    reader, ids = NumpyLlama(tmp_path / "model.bin"), random_tokens(model.config)[0]
-    theirs = np.stack([reader.step(int(token), place) for place, token in enumerate(ids)])
+    write_llama2c(model, tmp_path / "model.bin", precision)
+    if precision == "int8":  # held against what is in the file
+        model = read_llama2c(tmp_path / "model.bin")
+    ids = random_tokens(model.config)[0]
     with torch.no_grad():
-        torch.testing.assert_close(model(ids[None])[0].double(), torch.from_numpy(theirs), atol=5e-5, rtol=1e-5)
+        ours = model(ids[None])[0].double()
+    theirs = read_by_numpy(tmp_path / "model.bin", ids, rounding=False)
+    torch.testing.assert_close(ours, theirs, atol=5e-5, rtol=1e-5)
+
+
+def read_by_numpy(path: Path, ids: torch.Tensor, rounding: bool) -> torch.Tensor:
+    reader = NumpyLlama(path, rounding)
+    return torch.from_numpy(np.stack([reader.step(int(token), place) for place, token in enumerate(ids)]))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -74,15 +83,16 @@ def test_8_bits_are_near(name: str, tmp_path: Path) -> None:
     assert 0 < (ours - theirs).abs().max() < 0.15 * ours.std()
 
 
-def test_8_bits_are_laid_out_as_llama2_c_has_them(tmp_path: Path) -> None:
-    """By export.py: 256 bytes of header; fp32 norms; then each matrix, layer by layer: all its int8, all its scales."""
+@pytest.mark.parametrize(("precision", "version", "group"), [("f32-v1", 1, 0), ("int8", 2, 32)])
+def test_versions_are_laid_out_as_llama2_c_has_them(precision: str, version: int, group: int, tmp_path: Path) -> None:
+    """By export.py: 256 bytes of header; fp32 norms; then each matrix, layer by layer: in 8 bits, scales behind it."""
     settings = config("llama", kv_heads=2, norm_eps=1e-5, layers=2)
     model = random_model(settings)
-    write_llama2c(model, tmp_path / "model.bin", "int8")
+    write_llama2c(model, tmp_path / "model.bin", precision)
     data = (tmp_path / "model.bin").read_bytes()
     assert data[:4] == b"24ka"
     D, F, L, H, G, V, T = 96, 160, 2, 6, 2, 320, 40
-    assert struct.unpack_from("<i7iBi", data, 4) == (2, D, F, L, H, G, V, T, 0, 32)
+    assert struct.unpack_from("<i7iBi", data, 4) == (version, D, F, L, H, G, V, T, 0, group)
     assert not any(data[41:256])
     norms = np.frombuffer(data, "<f4", (2 * L + 1) * D, 256)
     state = model.state_dict()
@@ -93,6 +103,10 @@ def test_8_bits_are_laid_out_as_llama2_c_has_them(tmp_path: Path) -> None:
 
     def next_matrix(rows: int, columns: int) -> np.ndarray:
         nonlocal at
+        if not group:
+            numbers = np.frombuffer(data, "<f4", rows * columns, at)
+            at += numbers.nbytes
+            return numbers.reshape(rows, columns)
         numbers = np.frombuffer(data, np.int8, rows * columns, at).reshape(-1, 32)
         scales = np.frombuffer(data, "<f4", len(numbers), at + numbers.size)
         at += numbers.size + scales.nbytes
@@ -106,8 +120,10 @@ def test_8_bits_are_laid_out_as_llama2_c_has_them(tmp_path: Path) -> None:
         places += [(f"blocks.{layer}.ff.{name}", shape) for layer in range(L)]
     for name, shape in [*places, ("head", (V, D))]:
         found = next_matrix(*shape)
-        if not name.endswith((".q", ".k")):
-            np.testing.assert_allclose(found, state[f"{name}.weight"], atol=0.01 / 127 * 8)
+        expected = state[f"{name}.weight"]
+        if name.endswith((".q", ".k")):  # theirs has the two features of a plane side by side
+            expected = expected.view(-1, 2, D // H // 2, D).transpose(1, 2).reshape(shape)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.01 / 127 * 8 if group else 0)
     assert at == len(data)
 
 

@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -34,3 +37,20 @@ def test_weights_times_values_are_what_attention_makes_of_them(model):
 def test_a_text_too_long_is_refused(model):
     with pytest.raises(Exception, match="does not fit"):
         attention_maps(model, [1] * 49)
+
+
+def test_two_at_once_do_not_mix_and_nobody_sees_the_model_change(model):
+    texts = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [99, 98, 97, 96, 95, 94]]
+    alone = [attention_maps(model, tokens) for tokens in texts]
+    both, modes = threading.Barrier(2), []
+
+    def meet(part, given):
+        both.wait(timeout=20)
+        modes.append(model.training)
+
+    model.train().blocks[1].attention_norm.register_forward_pre_hook(meet)
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda tokens: attention_maps(model, tokens), texts))
+    for found, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert modes == [True, True]

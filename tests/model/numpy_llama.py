@@ -1,25 +1,38 @@
-"""llama2.c's `run.c` at temperature 0 once more, in NumPy alone: what our own model is held against.
+"""llama2.c's `run.c` and `runq.c` at temperature 0 once more, in NumPy alone: what our own model is held against.
 
 Straight from the paper's formulas and the layout of the files; shares nothing with the package.
 """
 
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 Array = np.ndarray
 BOS = 1
+LEGACY = ["tokens", "norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3", "norm", "cos", "sin", "head"]
+VERSIONED = ["norm1", "norm2", "norm", "tokens", "wq", "wk", "wv", "wo", "w1", "w2", "w3", "head"]
 
 
 class NumpyLlama:
-    """A version 0 `.bin`: one token at a time, keys and values kept."""
+    """A `.bin` of version 0, 1 or 2 (in 8 bits): one token at a time, keys and values kept.
 
-    def __init__(self, path: Path):
+    `rounding`: what a matrix in 8 bits is multiplied with is rounded to 8 bits, too, as `runq` does.
+    """
+
+    def __init__(self, path: Path, rounding: bool = True):
         data = path.read_bytes()
-        self.dim, hidden, self.layers, self.heads, self.kv_heads, vocab, context = struct.unpack("<7i", data[:28])
-        floats = np.frombuffer(data, "<f4", offset=28).astype(np.float64)
+        magic, version = struct.unpack_from("<Ii", data)
+        if magic == 0x616B3432:  # "ak42"
+            at, order, sizes, tied = 256, VERSIONED, struct.unpack_from("<7i", data, 8), bool(data[36])
+        else:
+            version, at, order, sizes = 0, 28, LEGACY, struct.unpack_from("<7i", data)
+            tied = sizes[5] > 0
+        group = struct.unpack_from("<i", data, 37)[0] if version == 2 else 0
+        self.group = group if rounding else 0
+        self.dim, hidden, self.layers, self.heads, self.kv_heads, vocab, context = sizes
         head = self.dim // self.heads
         L, D, KV = self.layers, self.dim, self.kv_heads * head
         shapes = {
@@ -36,28 +49,40 @@ class NumpyLlama:
             "norm": (D,),
             "cos": (context, head // 2),
             "sin": (context, head // 2),
+            "head": (abs(vocab), D),
         }
         self.w: dict[str, Array] = {}
-        at = 0
-        for name, shape in shapes.items():
-            size = int(np.prod(shape))
-            self.w[name] = floats[at : at + size].reshape(shape)
-            at += size
-        self.w["head"] = self.w["tokens"] if vocab > 0 else floats[at:].reshape(abs(vocab), D)
-        assert vocab < 0 or at == len(floats)
+        for name in order:
+            if name == "head" and tied:
+                continue
+            layers = L if len(shapes[name]) == 3 else 1
+            size = int(np.prod(shapes[name])) // layers
+            parts = []
+            for _ in range(layers):
+                if group and not name.startswith("norm"):  # numbers, then their scales
+                    numbers = np.frombuffer(data, np.int8, size, at).astype(np.float64).reshape(-1, group)
+                    scales = np.frombuffer(data, "<f4", size // group, at + size)
+                    parts.append(numbers * scales[:, None])
+                    at += size + scales.nbytes
+                else:
+                    parts.append(np.frombuffer(data, "<f4", size, at).astype(np.float64))
+                    at += 4 * size
+            self.w[name] = np.stack(parts).reshape(shapes[name])
+        assert at == len(data)
+        self.w.setdefault("head", self.w["tokens"])
         self.keys: list[list[Array]] = [[] for _ in range(L)]
         self.values: list[list[Array]] = [[] for _ in range(L)]
 
     def step(self, token: int, position: int) -> Array:
         """Logits of the token after this one."""
-        w, head = self.w, self.dim // self.heads
+        w, head, times = self.w, self.dim // self.heads, self._times
         x = w["tokens"][token]
         for layer in range(self.layers):
             h = _rmsnorm(x, w["norm1"][layer])
-            q = _rotate((w["wq"][layer] @ h).reshape(self.heads, head), position)
-            k = _rotate((w["wk"][layer] @ h).reshape(self.kv_heads, head), position)
+            q = _rotate(times(w["wq"][layer], h).reshape(self.heads, head), position)
+            k = _rotate(times(w["wk"][layer], h).reshape(self.kv_heads, head), position)
             self.keys[layer].append(k)
-            self.values[layer].append((w["wv"][layer] @ h).reshape(self.kv_heads, head))
+            self.values[layer].append(times(w["wv"][layer], h).reshape(self.kv_heads, head))
             keys, values = np.array(self.keys[layer]), np.array(self.values[layer])
             out = np.empty((self.heads, head))
             for i in range(self.heads):
@@ -65,18 +90,32 @@ class NumpyLlama:
                 scores = keys[:, group] @ q[i] / np.sqrt(head)
                 weights = np.exp(scores - scores.max())
                 out[i] = weights / weights.sum() @ values[:, group]
-            x = x + w["wo"][layer] @ out.reshape(-1)
+            x = x + times(w["wo"][layer], out.reshape(-1))
             h = _rmsnorm(x, w["norm2"][layer])
-            gate = w["w1"][layer] @ h
-            x = x + w["w2"][layer] @ (gate / (1 + np.exp(-gate)) * (w["w3"][layer] @ h))
-        return w["head"] @ _rmsnorm(x, w["norm"])
+            gate = times(w["w1"][layer], h)
+            x = x + times(w["w2"][layer], gate / (1 + np.exp(-gate)) * times(w["w3"][layer], h))
+        return times(w["head"], _rmsnorm(x, w["norm"]))
 
-    def greedy(self, tokens: int) -> list[int]:
-        """The ids that follow BOS, the likeliest each time."""
-        ids = [BOS]
+    def _times(self, matrix: Array, x: Array) -> Array:
+        return matrix @ (_rounded(x, self.group) if self.group else x)
+
+    def greedy(self, tokens: int, prompt: Sequence[int] = (BOS,)) -> list[int]:
+        """So many ids that follow BOS: the rest of the prompt, then the likeliest each time, until that is BOS."""
+        ids = list(prompt)
         for position in range(tokens):
-            ids.append(int(self.step(ids[-1], position).argmax()))
+            logits = self.step(ids[position], position)
+            if position == len(ids) - 1:
+                if logits.argmax() == BOS:
+                    break
+                ids.append(int(logits.argmax()))
         return ids[1:]
+
+
+def _rounded(x: Array, group: int) -> Array:
+    """To 255 steps between the largest of each `group` numbers and its negative; halves away from 0, as C rounds."""
+    groups = x.reshape(-1, group)
+    scales = np.maximum(np.abs(groups).max(1, keepdims=True), 1e-30) / 127
+    return (np.sign(groups) * np.floor(np.abs(groups) / scales + 0.5) * scales).reshape(-1)
 
 
 def _rmsnorm(x: Array, weight: Array) -> Array:
@@ -101,9 +140,17 @@ def read_pieces(path: Path) -> list[bytes]:
 
 
 def tell(pieces: list[bytes], ids: list[int]) -> str:
-    """What run.c prints: pieces as they are, byte tokens as bytes, no space at the very start."""
-    text = b"".join(
-        bytes([int(match[1], 16)]) if (match := re.fullmatch(rb"<0x([0-9A-F]{2})>", pieces[id])) else pieces[id]
-        for id in ids
-    )
-    return text.decode().removeprefix(" ")
+    """Pieces as they are, byte tokens as bytes, no space at the very start."""
+    return b"".join(_piece(pieces, id) for id in ids).decode().removeprefix(" ")
+
+
+def printed(pieces: list[bytes], ids: list[int]) -> bytes:
+    """What the programs print, which is `tell` but for single bytes that a terminal has no sign for."""
+    texts = [_piece(pieces, id) for id in ids]
+    texts[:1] = [text.removeprefix(b" ") for text in texts[:1]]
+    return b"".join(text for text in texts if len(text) != 1 or 0x20 <= text[0] < 0x7F or text in b"\t\n\v\f\r")
+
+
+def _piece(pieces: list[bytes], id: int) -> bytes:
+    match = re.fullmatch(rb"<0x([0-9A-F]{2})>", pieces[id])
+    return bytes([int(match[1], 16)]) if match else pieces[id]

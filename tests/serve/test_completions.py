@@ -1,6 +1,8 @@
 """What is answered to who asks for stories, held against what `generate` tells and the model finds likely."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -151,6 +153,33 @@ def test_where_attention_goes(client, models, tokenizer):
     torch.testing.assert_close(torch.tensor(answer["weights"]), maps[:, :, 4], rtol=0, atol=1e-4)
     assert answer["tokens"] == ["<|endoftext|>", *"abcdef"]
     assert client.post("/v1/attention", json={"model": "qwen3", "prompt": "abc"}).json()["token"] == 3
+
+
+def test_attention_of_requests_at_once_is_of_each_alone(served, models):
+    """Of two that are looked at while the prompt of a third is scored."""
+    client, prompts = served(), ["abcdef", "uvw"]
+
+    def ask_attention(prompt: str) -> dict:
+        answer = client.post("/v1/attention", json={"model": "gpt_neo", "prompt": prompt})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    alone = [ask_attention(prompt) for prompt in prompts]
+    scored = {"model": "gpt_neo", "prompt": "xyzzy", "echo": True, "logprobs": 1, "max_tokens": 0}
+    likely = ask(client, **scored)["choices"]
+    three = threading.Barrier(3)
+
+    def meet(*_: object) -> None:
+        three.wait(timeout=20)
+
+    hook = models["gpt_neo"].blocks[1].attention_norm.register_forward_pre_hook(meet)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            echo = threads.submit(ask, client, **scored)
+            assert list(threads.map(ask_attention, prompts)) == alone
+            assert echo.result()["choices"] == likely
+    finally:
+        hook.remove()
 
 
 def test_models_health_and_figures(client):
