@@ -1,6 +1,7 @@
 """Tools that look inside models load an exported folder as it is: TransformerLens 4 and nnsight."""
 
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from storylm.export.exporting import export
 from storylm.text.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs, of many kinds
+APART = "pip install 'storylm[lens]' in an environment of its own to run this"
 FAMILIES = ("llama", "mistral", "qwen3", "gpt2", "gpt_neo")
 WITHIN = {"atol": 1e-4, "rtol": 1e-4}
 
@@ -35,7 +37,8 @@ def expected(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_transformer_lens(folder: Path) -> None:
-    pytest.importorskip("transformer_lens")
+    pytest.importorskip("transformer_lens", reason=APART)
+    assert version("transformer-lens").startswith("4."), "written for version 4, whose bridge reads a folder"
     bridge = import_module("transformer_lens.model_bridge").TransformerBridge.boot_transformers(str(folder))
     tokens, logits = expected(folder)
     with torch.no_grad():
@@ -45,7 +48,7 @@ def test_transformer_lens(folder: Path) -> None:
 
 
 def test_nnsight(folder: Path) -> None:
-    nnsight = pytest.importorskip("nnsight")
+    nnsight = pytest.importorskip("nnsight", reason=APART)
     lens = nnsight.LanguageModel(str(folder), dispatch=True)
     tokens, logits = expected(folder)
     with torch.no_grad(), lens.trace(tokens):

@@ -30,6 +30,12 @@ def evaluate(
         metavar="NAMES",
         help="Ask prompt suites: facts, reasoning, context, instruct, with commas between, or all.",
     ),
+    harness: str = typer.Option(
+        None,
+        metavar="TASKS",
+        help="Ask zero-shot tasks of lm-eval, as blimp,lambada_openai, or those of .yaml files.",
+    ),
+    harness_limit: int = typer.Option(None, min=1, help="Of each such task, only the first so many questions."),
     stories: str = typer.Option(
         None,
         metavar="N|FILE",
@@ -45,25 +51,29 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
     output: Path = typer.Option(None, help="Write the figures to this JSON file too."),
 ) -> None:
-    """Judge a model: bits per byte on stories as they are, prompt suites, and the stories that it tells."""
+    """Judge a model: bits per byte on stories as they are, prompt suites, the stories that it tells, zero-shot tasks."""
     from rich.console import Console
 
     from storylm.cli import story_judging, tables
     from storylm.cli.judging import CONVENTION, judge_in_full
+    from storylm.cli.zero_shot import ask_tasks, zero_shot_tasks
     from storylm.config.errors import UsageError
     from storylm.config.files import write_text
     from storylm.evaluation.corpus import Corpus
 
     options.check_output(output)
-    if data is None and suites is None and stories is None:
+    if data is None and suites is None and stories is None and harness is None:
         raise UsageError(
-            "say what to judge by: stories, as in `storylm evaluate MODEL stories.txt`, --suites or --stories"
+            "say what to judge by: stories, as in `storylm evaluate MODEL stories.txt`, --suites, --stories or --harness"
         )
     if data is None and (details or stride or split or max_stories):
         raise UsageError("--details, --stride, --split and --max-stories are about DATA, which is missing")
     if stories is None and (train or judge):
         raise UsageError("--train and --judge are about stories that are told: say --stories N or --stories FILE too")
+    if harness is None and harness_limit is not None:
+        raise UsageError("--harness-limit is about tasks: say --harness TASKS too")
     names = story_judging.suite_names(suites)
+    tasks = None if harness is None else zero_shot_tasks(harness)
     plan = None if stories is None else story_judging.plan(stories, train, split, data)
     corpus = None if data is None else Corpus(data, split, max_stories)
     network, words = options.load_model(model, tokenizer, device)
@@ -89,6 +99,11 @@ def evaluate(
         found["stories"] = told
         measures += judged
         shown.append(tables.of_measures("stories", judged, reference="real stories"))
+    if tasks is not None:
+        answered = ask_tasks(tasks, network, words, harness_limit, batch_size)
+        found["harness"] = {"limit": harness_limit, **answered.to_json()}
+        measures += answered.measures
+        shown.append(tables.of_measures("zero-shot", answered.measures, reference="chance"))
     found["metrics"] = [measure.to_json() for measure in measures]
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     if output is not None:  # first of all: who reads what is printed may be gone, as in `| head -3`

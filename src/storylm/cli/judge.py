@@ -27,6 +27,9 @@ def judge(
     parallel: int = typer.Option(4, min=1, max=64, help="Requests at once, at most."),
     timeout: float = typer.Option(60.0, min=0.1, help="Seconds to wait for an answer."),
     judge_temperature: float = typer.Option(0.0, min=0, help="Of the model that judges."),
+    judge_max_tokens: int = typer.Option(
+        300, min=40, help="The longest answer, thoughts included: a model that thinks needs thousands."
+    ),
     schema: bool = typer.Option(True, help="Ask for answers by a JSON schema; not all endpoints know these."),
     price_in: float = typer.Option(None, min=0, help="What a million tokens that the judge reads cost."),
     price_out: float = typer.Option(None, min=0, help="What a million tokens that it writes cost."),
@@ -43,6 +46,7 @@ def judge(
     """
     from storylm.cli import judging_stories as parts
     from storylm.config.errors import UsageError
+    from storylm.evaluation.judge.cost import estimate, longest
 
     if learn is not None:
         if model is None or out is None or stories or endpoint or learned:
@@ -60,12 +64,28 @@ def judge(
     asked = None
     if endpoint is not None:
         asked = parts.judge_of(
-            endpoint, judge, api_key_env, timeout, judge_temperature, schema, per_minute, parallel
+            endpoint,
+            judge,
+            api_key_env,
+            timeout,
+            judge_temperature,
+            schema,
+            judge_max_tokens,
+            per_minute,
+            parallel,
         )  # before any work
-    told = parts.stories_of(model, stories, out, samples, temperature, max_new_tokens, seed, tokenizer, device)
+    consent = parts.Consent(price_in, price_out, yes)
+
+    def before_telling(beginnings: list[str]) -> None:
+        if asked is not None:  # rather than after an hour of telling
+            consent.ask(estimate(longest(beginnings, max_new_tokens)), asked, "at most")
+
+    told = parts.stories_of(
+        model, stories, out, samples, temperature, max_new_tokens, seed, tokenizer, device, before_telling
+    )
     if asked is None:
-        parts.show(parts.by_learned(learned, told, device, seed), out, as_json)
-        return
-    assert out is not None
-    found = parts.by_endpoint(asked, told, out, price_in, price_out, yes, seed)
-    parts.show(found, out, as_json)
+        found = parts.by_learned(learned, told, out, device, seed)
+    else:
+        assert out is not None
+        found = parts.by_endpoint(asked, told, out, consent, seed)
+    parts.show(found, as_json)

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,41 @@ from storylm.cli import options
 
 if TYPE_CHECKING:
     from storylm.evaluation.judge.cost import Cost
-    from storylm.evaluation.judge.grading import Judge
-    from storylm.evaluation.judge.rubric import Grades
+    from storylm.evaluation.judge.asking import Judge
     from storylm.evaluation.text.metric import Told
 
 STORIES, ANSWERS, FIGURES = "stories.json", "answers.jsonl", "judged.json"
+
+
+@dataclass
+class Consent:
+    """What is said before money is spent: prices of a million tokens, and whether someone has agreed already."""
+
+    price_in: float | None
+    price_out: float | None
+    given: bool
+
+    def ask(self, cost: "Cost", judge: "Judge", about: str = "about") -> None:
+        """Say what is ahead, and on a terminal ask whether to begin, once. Raises `UsageError` where nobody is there."""
+        from storylm.config.errors import UsageError
+
+        longest = cost.thinking(judge.max_tokens)
+        money = [one.money(self.price_in, self.price_out) for one in (cost, longest)]
+        prices = "cost unknown: see --price-in and --price-out"
+        if None not in money:
+            prices = f"{money[0]:,.2f} at these prices ({money[1]:,.2f})"
+        ahead = (
+            f"{cost.requests:,} requests to {judge.model} at {judge.endpoint.base}: {about} {cost.tokens_in:,} tokens "
+            f"to read and {cost.tokens_out:,} to write ({longest.tokens_out:,} if it thinks for as long as it may), "
+            f"{cost.requests / judge.per_minute:,.1f} minutes or more, {prices}"
+        )
+        print(ahead, file=sys.stderr, flush=True)
+        if self.given:
+            return
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is here to be asked whether to begin: say --yes")
+        typer.confirm("begin?", abort=True, err=True)
+        self.given = True
 
 
 def judge_of(
@@ -26,15 +58,16 @@ def judge_of(
     timeout: float,
     temperature: float,
     schema: bool,
+    max_tokens: int,
     per_minute: float,
     parallel: int,
 ) -> "Judge":
     """The judge that the options describe. Raises `UsageError` for an address that is none."""
+    from storylm.evaluation.judge.asking import Judge
     from storylm.evaluation.judge.endpoint import Endpoint
-    from storylm.evaluation.judge.grading import Judge
 
     endpoint = Endpoint(url, os.environ.get(key_variable) or None, timeout)
-    return Judge(endpoint, name, temperature, schema, per_minute=per_minute, parallel=parallel)
+    return Judge(endpoint, name, temperature, schema, max_tokens, per_minute, parallel)
 
 
 def stories_of(
@@ -47,14 +80,18 @@ def stories_of(
     seed: int,
     tokenizer: str | None,
     device: str,
+    before_telling: Callable[[list[str]], None] = lambda beginnings: None,
 ) -> "list[Told]":
     """The stories of the file, or of the model; those that `out` has of the same model and settings are not told again.
+
+    `before_telling` is given what the model is to begin with, if it is to tell.
 
     Raises:
         UsageError: `out` has stories of another model or settings.
     """
     from storylm.config.errors import DataError, UsageError
     from storylm.config.files import expanded, write_text
+    from storylm.evaluation.instructions import beginnings
     from storylm.evaluation.telling import read_told
     from storylm.evaluation.text.metric import Told
 
@@ -88,80 +125,62 @@ def stories_of(
             f"{out} has other stories ({there.get('stories_of')}, or told otherwise): choose another --out"
         )
     if told is None:
-        told = _tell(network, words, samples, temperature, max_new_tokens, seed)  # pyright: ignore
+        prompts = [beginning for beginning in beginnings() for _ in range(samples)]
+        before_telling(prompts)
+        told = _tell(network, words, prompts, temperature, max_new_tokens, seed)  # pyright: ignore
     if path is not None:
         rows = [{"prompt": story.beginning, "told": story.told} for story in told]
         write_text(path, json.dumps({**about, "stories": rows}, indent=1, ensure_ascii=False) + "\n")
     return told
 
 
-def by_endpoint(
-    judge: "Judge",
-    told: "list[Told]",
-    out: Path,
-    price_in: float | None,
-    price_out: float | None,
-    yes: bool,
-    seed: int,
-) -> dict[str, Any]:
+def by_endpoint(judge: "Judge", told: "list[Told]", out: Path, consent: Consent, seed: int) -> dict[str, Any]:
     """The judge's figures of all stories, and how it agrees with every judge that graded them before."""
     from storylm.cli.counting import counting
     from storylm.data.cache import locked
-    from storylm.evaluation.judge import rubric
-    from storylm.evaluation.judge.agreement import agreement
+    from storylm.evaluation.judge import judged
     from storylm.evaluation.judge.cost import estimate
-    from storylm.evaluation.judge.figures import age_groups, measures
-    from storylm.evaluation.judge.grading import grade, known
+    from storylm.evaluation.judge.grading import grade, waiting
     from storylm.evaluation.judge.kept import Kept
 
     with locked(out, f"waiting for another process that judges into {out}"), Kept(out / ANSWERS) as kept:
-        waiting = [story for story, grades in zip(told, known(judge, told, kept), strict=True) if grades is None]
-        if waiting:
-            distinct = list({judge.key(story): story for story in waiting}.values())
-            _agree_to(estimate(distinct), judge, price_in, price_out, yes)
+        ahead = list(waiting(judge, told, kept).values())
+        if ahead:
+            consent.ask(estimate(ahead), judge)
         try:
-            with counting("judging", len(waiting)) as progress:
+            with counting("judging", len(ahead)) as progress:
                 graded = grade(judge, told, kept, progress)
         except KeyboardInterrupt:
             print(f"{len(kept):,} answers are kept in {out}: run the same again to go on", file=sys.stderr)
             raise
-        others = _other_judges(out, judge, told)
-    return {
-        "judge": judge.model,
-        "endpoint": judge.endpoint.url,
-        "parameters": judge.parameters,
-        "rubric": rubric.fingerprint(),
-        "stories": len(told),
-        "graded": sum(one is not None for one in graded.grades),
-        "failures": graded.failures,
-        "tokens": {"in": graded.tokens_in, "out": graded.tokens_out},
-        "metrics": [one.to_json() for one in measures(told, graded.grades, seed)],
-        "age_groups": age_groups(graded.grades),
-        "grades": [None if one is None else one.to_json() for one in graded.grades],
-        "agreement": {
-            name: [one.to_json() for one in agreement(graded.grades, theirs)] for name, theirs in others.items()
-        },
-    }
+        others = judged.others(out / FIGURES, judge.name, len(told))
+        found = judged.findings(judge, told, graded, others, seed)
+        judged.add(out / FIGURES, judge.name, found)
+    return found
 
 
-def by_learned(folder: str, told: "list[Told]", device: str, seed: int) -> dict[str, Any]:
+def by_learned(folder: str, told: "list[Told]", out: Path | None, device: str, seed: int) -> dict[str, Any]:
     """What a learned judge makes of the stories."""
+    from storylm.evaluation.judge import judged
     from storylm.evaluation.judge.figures import mean_by_beginning
     from storylm.evaluation.judge.learned import LearnedJudge
     from storylm.training.device import pick_device
 
     judge = LearnedJudge.load(folder, pick_device(device, "--device"))
-    found = judge.grade([story.text for story in told])
-    return {
+    grades = judge.grade([story.text for story in told])
+    found = {
         "learned": folder,
         "about": judge.about,
         "stories": len(told),
         "metrics": [
-            mean_by_beginning("probability_damaged", told, found[:, 0].tolist(), seed, "lower").to_json(),
-            mean_by_beginning("severity", told, found[:, 1].tolist(), seed, "lower").to_json(),
+            mean_by_beginning("probability_damaged", told, grades[:, 0].tolist(), seed, "lower").to_json(),
+            mean_by_beginning("severity", told, grades[:, 1].tolist(), seed, "lower").to_json(),
         ],
-        "grades": [{"probability_damaged": one[0], "severity": one[1]} for one in found.tolist()],
+        "grades": [{"probability_damaged": one[0], "severity": one[1]} for one in grades.tolist()],
     }
+    if out is not None:
+        judged.add(out / FIGURES, folder, found)
+    return found
 
 
 def learn(model: str, source: str, count: int, out: Path, tokenizer: str | None, device: str, seed: int) -> None:
@@ -182,16 +201,10 @@ def learn(model: str, source: str, count: int, out: Path, tokenizer: str | None,
     print(f"next   storylm judge --stories FILE --learned {out}")
 
 
-def show(found: dict[str, Any], out: Path | None, as_json: bool) -> None:
-    """Print the figures, and write them to `out`: all judges' figures are in one file there, by judge."""
+def show(found: dict[str, Any], as_json: bool) -> None:
+    """Print the figures."""
     from rich.console import Console
 
-    from storylm.config.files import write_text
-
-    if out is not None:
-        path = out / FIGURES
-        name = found.get("judge") or found["learned"]
-        write_text(path, json.dumps(_judged(path) | {name: found}, indent=2, ensure_ascii=False) + "\n")
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -199,14 +212,6 @@ def show(found: dict[str, Any], out: Path | None, as_json: bool) -> None:
     console.print(_table(found))
     for line in _lines(found):
         console.print(line, soft_wrap=True, markup=False)
-
-
-def _judged(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # it is made anew from the answers, whoever asks for them
-    return content if isinstance(content, dict) else {}
 
 
 def _table(found: dict[str, Any]) -> Any:
@@ -252,14 +257,14 @@ def _hash(network: Any) -> str:
     return found.hexdigest()
 
 
-def _tell(network: Any, words: Any, samples: int, temperature: float, max_new_tokens: int, seed: int) -> "list[Told]":
+def _tell(
+    network: Any, words: Any, prompts: list[str], temperature: float, max_new_tokens: int, seed: int
+) -> "list[Told]":
     from rich.console import Console
 
-    from storylm.evaluation.instructions import beginnings
     from storylm.evaluation.telling import tell_endings
     from storylm.generation.sampling import Sampling
 
-    prompts = [beginning for beginning in beginnings() for _ in range(samples)]
     with Console(stderr=True, highlight=False).status("telling") as status:
         return tell_endings(
             network,
@@ -270,33 +275,3 @@ def _tell(network: Any, words: Any, samples: int, temperature: float, max_new_to
             seed,
             progress=lambda count: status.update(f"telling: {count:,} of {len(prompts):,} stories"),
         )
-
-
-def _agree_to(cost: "Cost", judge: "Judge", price_in: float | None, price_out: float | None, yes: bool) -> None:
-    """Say what is ahead; on a terminal ask whether to begin. Raises `UsageError` where nobody can be asked."""
-    from storylm.config.errors import UsageError
-
-    money = cost.money(price_in, price_out)
-    about = (
-        f"{cost.requests:,} requests to {judge.model} at {judge.endpoint.url}: about {cost.tokens_in:,} tokens to read "
-        f"and {cost.tokens_out:,} to write, {cost.requests / judge.per_minute:,.1f} minutes or more, "
-        + (f"{money:,.2f} at these prices" if money is not None else "cost unknown: see --price-in and --price-out")
-    )
-    print(about, file=sys.stderr, flush=True)
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is here to be asked whether to begin: say --yes")
-    typer.confirm("begin?", abort=True, err=True)
-
-
-def _other_judges(out: Path, judge: "Judge", told: "list[Told]") -> "dict[str, list[Grades | None]]":
-    """The grades that other judges of the same rubric gave these stories."""
-    from storylm.evaluation.judge import rubric
-
-    others = {}
-    for name, found in _judged(out / FIGURES).items():
-        grades = found.get("grades", []) if isinstance(found, dict) else []
-        if name != judge.model and found.get("rubric") == rubric.fingerprint() and len(grades) == len(told):
-            others[name] = [None if row is None else rubric.from_values(row) for row in grades]
-    return others
