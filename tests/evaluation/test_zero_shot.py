@@ -45,7 +45,10 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch) -> Non
         call(evaluate, small_model(tmp_path / "model"), "--harness", "blimp")
 
 
-@pytest.mark.parametrize(("arguments", "words"), [(["--harness", " ,"], "is empty"), (["--harness-limit", "3", "--suites", "facts"], "say --harness")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--harness", " ,"], "is empty"), (["--harness-limit", "3", "--suites", "facts"], "say --harness")],
+)
 def test_what_asks_for_nothing_is_refused(arguments, words) -> None:
     with pytest.raises(UsageError, match=words):
         call(evaluate, "grammar-1m", *arguments)

@@ -61,15 +61,18 @@ def test_an_evaluation_without_bits_per_byte_is_passed_over(tmp_path) -> None:
     assert verdict(runs).startswith("run is best: 0.9000")
 
 
-def test_the_verdict_says_who_leads_and_what_differs(runs) -> None:
+def test_the_verdict_says_who_leads_and_what_differs(runs, tmp_path) -> None:
     words = verdict(runs)
     assert words.startswith("small is best: 0.8000 bits per byte, 0.1000 fewer than wide.")
     assert "It differs in model.width (32, not 64), model." in words
-    assert "settings more. It leads" in words
+    assert ") and model.ff_width (128, not 256). It leads after" in words
     assert "It leads after as much time and as many FLOPs, too. But wide leads after as many tokens." in words
     assert set(differing(runs)) >= {"model.width", "model.head_dim", "model.ff_width"}
     assert "name" not in differing(runs)
     assert verdict(runs[:1]) == "0.8000 bits per byte at its best, at step 40; finished."
+    more = run_folder(tmp_path / "more", [(10, 3.0)], ["model.width=64", "model.layers=3", "train.eval_stories=3"])
+    assert "not 64), model.head_dim (" in (words := verdict([runs[0], *read_runs([more])]))
+    assert " and 2 settings more. It leads" in words
 
 
 def test_runs_judged_by_other_stories_are_told_apart(tmp_path) -> None:

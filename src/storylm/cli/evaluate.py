@@ -51,7 +51,7 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
     output: Path = typer.Option(None, help="Write the figures to this JSON file too."),
 ) -> None:
-    """Judge a model: bits per byte on stories as they are, prompt suites, the stories that it tells, zero-shot tasks."""
+    """Judge a model: bits per byte on stories as they are, prompt suites, stories that it tells, zero-shot tasks."""
     from rich.console import Console
 
     from storylm.cli import story_judging, tables
@@ -64,7 +64,7 @@ def evaluate(
     options.check_output(output)
     if data is None and suites is None and stories is None and harness is None:
         raise UsageError(
-            "say what to judge by: stories, as in `storylm evaluate MODEL stories.txt`, --suites, --stories or --harness"
+            "say what to judge by: stories, as `storylm evaluate MODEL stories.txt`, --suites, --stories or --harness"
         )
     if data is None and (details or stride or split or max_stories):
         raise UsageError("--details, --stride, --split and --max-stories are about DATA, which is missing")

@@ -13,8 +13,8 @@ import typer
 from storylm.cli import options
 
 if TYPE_CHECKING:
-    from storylm.evaluation.judge.cost import Cost
     from storylm.evaluation.judge.asking import Judge
+    from storylm.evaluation.judge.cost import Cost
     from storylm.evaluation.text.metric import Told
 
 STORIES, ANSWERS, FIGURES = "stories.json", "answers.jsonl", "judged.json"
@@ -29,7 +29,7 @@ class Consent:
     given: bool
 
     def ask(self, cost: "Cost", judge: "Judge", about: str = "about") -> None:
-        """Say what is ahead, and on a terminal ask whether to begin, once. Raises `UsageError` where nobody is there."""
+        """Say what is ahead, and on a terminal ask whether to begin, once. Raises `UsageError` elsewhere."""
         from storylm.config.errors import UsageError
 
         longest = cost.thinking(judge.max_tokens)

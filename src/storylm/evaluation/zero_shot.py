@@ -13,7 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storylm.config.errors import SetupError, UsageError
 from storylm.evaluation.measure import Direction, Measure
@@ -21,9 +21,6 @@ from storylm.model.store import write_model_files
 from storylm.model.transformer import Transformer
 from storylm.text.files import JSON
 from storylm.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from lm_eval.tasks import TaskManager
 
 REPETITIONS = 1000  # of the bootstrap behind the standard errors of what is no mean, as perplexity
 SURE = 1.959964  # standard errors, 95 %
@@ -59,7 +56,7 @@ class Tasks:
 
         self.names = list(dict.fromkeys(names))
         files = [name for name in self.names if Path(name).suffix in (".yaml", ".yml")]
-        self._manager: TaskManager = TaskManager(include_defaults=len(files) < len(self.names))
+        self._manager = TaskManager(include_defaults=len(files) < len(self.names))
         for name in self.names:
             if name in files and not Path(name).is_file():
                 raise UsageError(f"no file {name} of a task")

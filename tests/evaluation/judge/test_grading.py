@@ -280,7 +280,7 @@ def test_the_key_goes_to_no_proxy_where_the_judge_is_on_this_machine(server, tmp
     "answer",
     [
         "<think>{so} a child of {four or five}</think>" + json.dumps(GOOD),
-        f'<think>As {json.dumps({**GOOD, "plot": 1})}? No.</think>\n```json\n{json.dumps(GOOD)}\n```',
+        f"<think>As {json.dumps({**GOOD, 'plot': 1})}? No.</think>\n```json\n{json.dumps(GOOD)}\n```",
         f'{json.dumps(GOOD)}\n{{"note": {{"done": true}}}}',
         "{" * 5000 + json.dumps({**GOOD, "note": {"of": {"mine": 1}}}),
         json.dumps([GOOD]),
@@ -292,7 +292,7 @@ def test_grades_are_found_behind_thoughts(answer):
 
 def test_grades_that_are_none_are_not_replaced_by_a_draft():
     with pytest.raises(BadAnswer, match="grammar is 11"):
-        rubric.read(f'<think>{json.dumps(GOOD)}</think>{json.dumps({**GOOD, "grammar": 11})}')
+        rubric.read(f"<think>{json.dumps(GOOD)}</think>{json.dumps({**GOOD, 'grammar': 11})}")
 
 
 @pytest.mark.parametrize("content", ["", None, '{"grammar": 7, "cre'])

@@ -10,7 +10,7 @@ from typing import Any
 
 from storylm.config.errors import SetupError
 from storylm.evaluation.judge import rubric
-from storylm.evaluation.judge.endpoint import Answer, Busy, Endpoint, NotTaken
+from storylm.evaluation.judge.endpoint import Answer, Busy, Endpoint, NotTakenError
 from storylm.evaluation.judge.pace import LONGEST_WAIT, Pace, backoff
 from storylm.evaluation.judge.rubric import BadAnswer
 from storylm.evaluation.text.metric import Told
@@ -50,7 +50,11 @@ class Judge:
         >>> Judge(Endpoint("http://localhost:8000/v1/"), "wise", schema=False).name
         'wise at http://localhost:8000/v1, temperature 0, 300 tokens, no schema'
         """
-        settings = [f"temperature {self.temperature:g}", f"{self.max_tokens} tokens", "" if self.schema else "no schema"]
+        settings = [
+            f"temperature {self.temperature:g}",
+            f"{self.max_tokens} tokens",
+            "" if self.schema else "no schema",
+        ]
         return ", ".join([f"{self.model} at {self.endpoint.base}", *filter(None, settings)])
 
     def key(self, story: Told) -> str:
@@ -123,7 +127,7 @@ class Asker:
         longest = parameters.pop(LENGTH)
         try:
             answer = self._judge.endpoint.ask({**parameters, name: longest, "messages": said})
-        except NotTaken as error:
+        except NotTakenError as error:
             if name == NEWER_LENGTH or NEWER_LENGTH not in error.said:
                 raise
             self._length = NEWER_LENGTH
@@ -164,4 +168,3 @@ def _total(counts: Iterable[int | None]) -> int | None:
     """Of those that are known; None where none is."""
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
-

@@ -41,7 +41,7 @@ class Busy(Exception):  # noqa: N818 - not ours to mend
         self.wait = wait
 
 
-class NotTaken(SetupError):
+class NotTakenError(SetupError):
     """The server does not take the request as it is; `said` is what it says about that."""
 
     def __init__(self, message: str, said: str):
@@ -95,7 +95,7 @@ class Endpoint:
         Raises:
             Busy: it makes sense to ask again later.
             BadAnswer: what came is no chat completion.
-            NotTaken: it may make sense to ask with other parameters.
+            NotTakenError: it may make sense to ask with other parameters.
             SetupError: it does not make sense to ask again.
         """
         headers = {"Content-Type": "application/json", "User-Agent": "storylm"}
@@ -140,7 +140,7 @@ class Endpoint:
         refuses = f"{self.chat} refuses ({why})"
         if error.code in NOT_TAKEN:
             named = dict.fromkeys(advice for name, advice in ADVICE_BY_NAME.items() if name in said)
-            return NotTaken(f"{refuses}: {', or '.join(named or dict.fromkeys(ADVICE_BY_NAME.values()))}", said)
+            return NotTakenError(f"{refuses}: {', or '.join(named or dict.fromkeys(ADVICE_BY_NAME.values()))}", said)
         return SetupError(f"{refuses}: {ADVICE[error.code]}" if error.code in ADVICE else refuses)
 
     def _told(self, text: str) -> str:
