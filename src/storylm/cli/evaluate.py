@@ -103,7 +103,8 @@ def evaluate(
         answered = ask_tasks(tasks, network, words, harness_limit, batch_size)
         found["harness"] = {"limit": harness_limit, **answered.to_json()}
         measures += answered.measures
-        shown.append(tables.of_measures("zero-shot", answered.measures, reference="chance"))
+        if answered.measures:
+            shown.append(tables.of_measures("zero-shot", answered.measures, reference="chance"))
     found["metrics"] = [measure.to_json() for measure in measures]
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     if output is not None:  # first of all: who reads what is printed may be gone, as in `| head -3`

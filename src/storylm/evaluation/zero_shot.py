@@ -5,8 +5,10 @@ folder. The data of a task come from the Hugging Face Hub, once.
 """
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -52,7 +54,7 @@ class Tasks:
         for module in ("lm_eval", "transformers", "accelerate"):
             if find_spec(module) is None:
                 raise SetupError(f"zero-shot tasks need {module}: pip install 'storylm[harness]'")
-        from lm_eval.tasks import TaskManager
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
         self.names = list(dict.fromkeys(names))
         files = [name for name in self.names if Path(name).suffix in (".yaml", ".yml")]
@@ -80,8 +82,8 @@ class Tasks:
         Raises:
             UsageError: transformers has no class for such a model.
         """
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
+        from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
+        from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
 
         found = ZeroShot()
         with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +94,8 @@ class Tasks:
             for name in self.names:
                 progress(name)
                 try:
-                    loaded = self._manager.load([name])
+                    with _no_warnings():
+                        loaded = self._manager.load([name])
                 except Exception as error:  # the kinds of network errors change from version to version
                     found.left_out[name] = _reason(error)
                     continue
@@ -156,6 +159,17 @@ def _begin_with_start(tokenizer: Tokenizer, path: Path) -> None:
         single=[start, "$A"], pair=[start, "$A", "$B"], special_tokens=[(start, tokenizer.start_id)]
     )
     reader.save(str(path))
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without a network the Hub's client tells of every attempt; the reason that it gives in the end is told."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _reason(error: Exception) -> str:

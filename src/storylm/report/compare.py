@@ -53,9 +53,10 @@ def figure_at(run: Run, axis: str, amount: float) -> float | None:
     points = [(of(row), row.get("bits_per_byte")) for row in run.passes]
     before = [point for point in points if point[0] <= amount][-1:]
     after = [point for point in points if point[0] >= amount][:1]
-    if not before or not after or before[0][1] is None or after[0][1] is None:
+    if not before or not after:
         return None
-    return float(np.interp(amount, *zip(*before, *after, strict=True)))
+    (x0, y0), (x1, y1) = *before, *after
+    return None if y0 is None or y1 is None else float(np.interp(amount, (x0, x1), (y0, y1)))
 
 
 def verdict(runs: Sequence[Run]) -> str:
