@@ -1,5 +1,6 @@
 """`storylm judge`: stories graded by a language model behind an endpoint, or by one that learned what is damaged."""
 
+import os
 from pathlib import Path
 
 import typer
@@ -41,13 +42,17 @@ def judge(
     the judge is kept as it comes; a second judge with the same --out grades the same stories, and how far they agree is
     said.
     """
-    from storylm.cli import judging_stories as parts
+    from storylm.cli import judges
+    from storylm.cli.stories_to_judge import Teller, stories_in, stories_of
     from storylm.config.errors import UsageError
+    from storylm.evaluation.judge.endpoint import Endpoint
+    from storylm.evaluation.judge.grading import Judge
+    from storylm.evaluation.telling import Manner
 
     if learn is not None:
         if model is None or out is None or stories or endpoint or learned:
             raise UsageError("--learn makes a judge of a model: `storylm judge MODEL --learn SOURCE --out FOLDER`")
-        parts.learn(model, learn, learn_stories, out, tokenizer, device, seed)
+        judges.learn(model, learn, learn_stories, out, tokenizer, device, seed)
         return
     if (model is None) == (stories is None):
         raise UsageError("say whose stories to judge: a model, or --stories FILE; one of the two")
@@ -58,14 +63,15 @@ def judge(
     if learned is not None and judge is not None:
         raise UsageError("--judge names a model behind --endpoint: leave it out, or --learned")
     asked = None
-    if endpoint is not None:
-        asked = parts.judge_of(
-            endpoint, judge, api_key_env, timeout, judge_temperature, schema, per_minute, parallel
-        )  # before any work
-    told = parts.stories_of(model, stories, out, samples, temperature, max_new_tokens, seed, tokenizer, device)
+    if endpoint is not None:  # before any work
+        behind = Endpoint(endpoint, os.environ.get(api_key_env) or None, timeout)
+        asked = Judge(behind, judge, judge_temperature, schema, per_minute=per_minute, parallel=parallel)
+    if model is not None:
+        told = stories_of(Teller(model, samples, Manner(temperature, max_new_tokens, seed), tokenizer, device), out)
+    else:
+        told = stories_in(stories, out)
     if asked is None:
-        parts.show(parts.by_learned(learned, told, device, seed), out, as_json)
-        return
-    assert out is not None
-    found = parts.by_endpoint(asked, told, out, price_in, price_out, yes, seed)
-    parts.show(found, out, as_json)
+        found = judges.by_learned(learned, told, device, seed)
+    else:
+        found = judges.by_endpoint(asked, told, out, judges.Consent(price_in, price_out, yes), seed)
+    judges.show(found, out, as_json)
