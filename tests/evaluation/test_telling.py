@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 
 from storylm.config.errors import DataError, UsageError
 from storylm.evaluation.corpus import Corpus
-from storylm.evaluation.telling import part, read_told, real_stories, tell_endings
+from storylm.evaluation.telling import Manner, part, read_told, real_stories, tell_endings
 from storylm.evaluation.text.metric import Told
 from storylm.generation.engine import generate
-from storylm.generation.sampling import Sampling
 from storylm.text.words import words
 
 
@@ -40,9 +39,9 @@ def test_real_stories_are_those_after_the_beginnings_too(tmp_path):
 
 
 def test_every_story_has_a_seed_of_its_own_and_batches_change_nothing(model, letters):
-    prompts, sampling, done = ["Once", "Once", "A cat sat on", "x" * 50], Sampling(), []
-    told = tell_endings(model, letters, prompts, sampling, 12, seed=5, batch_size=3, progress=done.append)
-    assert told == tell_endings(model, letters, prompts, sampling, 12, seed=5)
+    prompts, manner, done = ["Once", "Once", "A cat sat on", "x" * 50], Manner(max_new_tokens=12, seed=5), []
+    told = tell_endings(model, letters, prompts, manner, batch_size=3, progress=done.append)
+    assert told == tell_endings(model, letters, prompts, manner)
     assert told[0].told != told[1].told
     assert told[1].text == generate(model, letters, "Once", seed=6, max_new_tokens=12)[0]
     assert [story.beginning for story in told] == prompts

@@ -54,12 +54,19 @@ def evaluate(
     """Judge a model: bits per byte on stories as they are, prompt suites, stories that it tells, zero-shot tasks."""
     from rich.console import Console
 
-    from storylm.cli import story_judging, tables
-    from storylm.cli.judging import CONVENTION, judge_in_full
+    from storylm.cli import tables
+    from storylm.cli.counting import counting
+    from storylm.cli.judging import judge_in_full
+    from storylm.cli.stories_to_judge import plan
     from storylm.cli.zero_shot import ask_tasks, zero_shot_tasks
     from storylm.config.errors import UsageError
     from storylm.config.files import write_text
+    from storylm.evaluation.asking import ask_suite
     from storylm.evaluation.corpus import Corpus
+    from storylm.evaluation.likelihood import CONVENTION
+    from storylm.evaluation.telling import Manner
+    from storylm.evaluation.told import judge_told
+    from storylm.model.fingerprint import fingerprint
 
     options.check_output(output)
     if data is None and suites is None and stories is None and harness is None:
@@ -72,12 +79,12 @@ def evaluate(
         raise UsageError("--train and --judge are about stories that are told: say --stories N or --stories FILE too")
     if harness is None and harness_limit is not None:
         raise UsageError("--harness-limit is about tasks: say --harness TASKS too")
-    names = story_judging.suite_names(suites)
+    names = options.read_suites(suites)
     tasks = None if harness is None else zero_shot_tasks(harness)
-    plan = None if stories is None else story_judging.plan(stories, train, split, data)
+    asked_for = None if stories is None else plan(stories, train, split, data)
     corpus = None if data is None else Corpus(data, split, max_stories)
     network, words = options.load_model(model, tokenizer, device)
-    found: dict[str, Any] = {"model": model, "tokenizer": words.name}
+    found: dict[str, Any] = {"model": model, "weights": fingerprint(network), "tokenizer": words.name}
     measures: list[Measure] = []
     shown: list[Any] = []
     if corpus is not None:
@@ -89,14 +96,18 @@ def evaluate(
             found["details"] = breakdown.to_json()
             shown += tables.of_details(breakdown)
     for name in names:
-        asked, answers = story_judging.ask_suite(network, words, name, seed, max_new_tokens)
+        with counting(f"asking {name}"):
+            asked, answers = ask_suite(network, words, name, seed, max_new_tokens)
         found.setdefault("suites", {})[name] = answers
         measures += asked
         shown.append(tables.of_measures(name, asked, reference="chance"))
-    if plan is not None:
+    if asked_for is not None:
         judges = (network, words) if judge is None else options.load_model(judge, None, device)
-        judged, told = story_judging.judge_told(network, words, plan, judges, temperature, max_new_tokens, seed)
-        found["stories"] = told
+        with counting("stories") as live:
+            judged, told = judge_told(
+                network, words, asked_for, Manner(temperature, max_new_tokens, seed), judges, live
+            )
+        found["stories"] = [story.to_json() for story in told]
         measures += judged
         shown.append(tables.of_measures("stories", judged, reference="real stories"))
     if tasks is not None:

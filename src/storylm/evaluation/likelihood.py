@@ -32,6 +32,11 @@ from storylm.model.store import check_vocabulary
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 
+CONVENTION = (
+    "Each story is scored from its first token, given only the start token and, where it has one, its order; the end "
+    "token is left out; bytes are those of the scored text in UTF-8."
+)
+"""In a sentence, to stand beside a figure."""
 STORIES_AT_ONCE = 2048  # sorted by length together; what is in memory at a time
 Progress = Callable[[int, int], None]  # stories and tokens scored so far
 Combine = Callable[[Sequence[float]], Sequence[float]]  # totals of these stories to those of all

@@ -1,6 +1,7 @@
 """Nats and bytes of every story by itself: what intervals and comparisons of models are made from."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 
@@ -61,7 +62,17 @@ class PerStory:
         ]
 
 
-def compare(first: PerStory, second: PerStory, seed: int = 0) -> Paired:
+class Judged(Protocol):
+    """Whatever has nats and bytes of every story, [S] each."""
+
+    @property
+    def story_nats(self) -> np.ndarray: ...
+
+    @property
+    def story_bytes(self) -> np.ndarray: ...
+
+
+def compare(first: Judged, second: Judged, seed: int = 0) -> Paired:
     """The paired test on the stories of which both models scored the same bytes.
 
     Models of other contexts score more or less of a long story, unless a stride is given; those are left out.

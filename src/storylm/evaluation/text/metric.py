@@ -20,6 +20,10 @@ class Told:
     def text(self) -> str:
         return self.beginning + self.told
 
+    def to_json(self) -> dict[str, str]:
+        """As JSON's types."""
+        return {"prompt": self.beginning, "told": self.told}
+
 
 @dataclass(frozen=True)
 class StoryMetric:

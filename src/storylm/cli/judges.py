@@ -1,9 +1,7 @@
-"""The parts of `storylm judge`: whose stories, who judges, what it will cost, and what came of it."""
+"""Who judges stories for `storylm judge`: a model behind an endpoint, or one that learned; and what came of it."""
 
 import json
-import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from storylm.evaluation.judge.cost import Cost
     from storylm.evaluation.text.metric import Told
 
-STORIES, ANSWERS, FIGURES = "stories.json", "answers.jsonl", "judged.json"
+ANSWERS, FIGURES = "answers.jsonl", "judged.json"
 
 
 @dataclass
@@ -51,89 +49,6 @@ class Consent:
         self.given = True
 
 
-def judge_of(
-    url: str,
-    name: str,
-    key_variable: str,
-    timeout: float,
-    temperature: float,
-    schema: bool,
-    max_tokens: int,
-    per_minute: float,
-    parallel: int,
-) -> "Judge":
-    """The judge that the options describe. Raises `UsageError` for an address that is none."""
-    from storylm.evaluation.judge.asking import Judge
-    from storylm.evaluation.judge.endpoint import Endpoint
-
-    endpoint = Endpoint(url, os.environ.get(key_variable) or None, timeout)
-    return Judge(endpoint, name, temperature, schema, max_tokens, per_minute, parallel)
-
-
-def stories_of(
-    model: str | None,
-    file: Path | None,
-    out: Path | None,
-    samples: int,
-    temperature: float,
-    max_new_tokens: int,
-    seed: int,
-    tokenizer: str | None,
-    device: str,
-    before_telling: Callable[[list[str]], None] = lambda beginnings: None,
-) -> "list[Told]":
-    """The stories of the file, or of the model; those that `out` has of the same model and settings are not told again.
-
-    `before_telling` is given what the model is to begin with, if it is to tell.
-
-    Raises:
-        UsageError: `out` has stories of another model or settings.
-    """
-    from storylm.config.errors import DataError, UsageError
-    from storylm.config.files import expanded, write_text
-    from storylm.evaluation.instructions import beginnings
-    from storylm.evaluation.telling import read_told
-    from storylm.evaluation.text.metric import Told
-
-    if file is not None:
-        about: dict[str, Any] = {"stories_of": str(file)}
-        told = read_told(expanded(file))
-        if out is None:
-            return told
-    else:
-        assert model is not None
-        network, words = options.load_model(model, tokenizer, device)
-        about = {
-            "stories_of": model,
-            "weights": _hash(network),
-            "samples": samples,
-            "temperature": temperature,
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
-        }
-        told = None
-    path = None if out is None else out / STORIES
-    if path is not None and path.is_file():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            kept = [Told(row["prompt"], row["told"]) for row in there.pop("stories")]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} cannot be read ({error!r}): delete it, or choose another --out") from error
-        if (file is None and there == about) or kept == told:
-            return kept
-        raise UsageError(
-            f"{out} has other stories ({there.get('stories_of')}, or told otherwise): choose another --out"
-        )
-    if told is None:
-        prompts = [beginning for beginning in beginnings() for _ in range(samples)]
-        before_telling(prompts)
-        told = _tell(network, words, prompts, temperature, max_new_tokens, seed)  # pyright: ignore
-    if path is not None:
-        rows = [{"prompt": story.beginning, "told": story.told} for story in told]
-        write_text(path, json.dumps({**about, "stories": rows}, indent=1, ensure_ascii=False) + "\n")
-    return told
-
-
 def by_endpoint(judge: "Judge", told: "list[Told]", out: Path, consent: Consent, seed: int) -> dict[str, Any]:
     """The judge's figures of all stories, and how it agrees with every judge that graded them before."""
     from storylm.cli.counting import counting
@@ -148,8 +63,10 @@ def by_endpoint(judge: "Judge", told: "list[Told]", out: Path, consent: Consent,
         if ahead:
             consent.ask(estimate(ahead), judge)
         try:
-            with counting("judging", len(ahead)) as progress:
-                graded = grade(judge, told, kept, progress)
+            with counting("judging", total := len(ahead)) as live:
+                graded = grade(
+                    judge, told, kept, lambda done, failed: live("judging", done, total, f"{failed:,} failed")
+                )
         except KeyboardInterrupt:
             print(f"{len(kept):,} answers are kept in {out}: run the same again to go on", file=sys.stderr)
             raise
@@ -185,8 +102,7 @@ def by_learned(folder: str, told: "list[Told]", out: Path | None, device: str, s
 
 def learn(model: str, source: str, count: int, out: Path, tokenizer: str | None, device: str, seed: int) -> None:
     """Make a judge of the model, from the first `count` training stories of the source, into `out`."""
-    from rich.console import Console
-
+    from storylm.cli.counting import counting
     from storylm.evaluation.corpus import Corpus
     from storylm.evaluation.judge.examples import examples
     from storylm.evaluation.judge.learned import LearnedJudge
@@ -194,7 +110,7 @@ def learn(model: str, source: str, count: int, out: Path, tokenizer: str | None,
     stories = list(Corpus(source, "train", count))
     network, words = options.load_model(model, tokenizer, device)
     about = {"model": model, "source": source, "stories": len(stories), "seed": seed}
-    with Console(stderr=True, highlight=False).status(f"learning from {len(stories):,} stories, sound and damaged"):
+    with counting(f"learning from {len(stories):,} stories, sound and damaged"):
         judge = LearnedJudge.learn(network, words, examples(stories, seed=seed), about)
     judge.save(out)
     print(f"{out}: a judge that learned from {judge.about['examples']:,} stories, sound and damaged")
@@ -205,25 +121,17 @@ def show(found: dict[str, Any], as_json: bool) -> None:
     """Print the figures."""
     from rich.console import Console
 
+    from storylm.cli import tables
+    from storylm.evaluation.measure import Measure
+
+    name = found.get("judge") or found["learned"]
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False)
-    console.print(_table(found))
+    console.print(tables.of_measures(f"judged by {name}", [Measure.from_json(row) for row in found["metrics"]]))
     for line in _lines(found):
         console.print(line, soft_wrap=True, markup=False)
-
-
-def _table(found: dict[str, Any]) -> Any:
-    from rich.table import Column, Table
-
-    right = (Column(name, justify="right") for name in ("value", "95 %"))
-    table = Table(f"judged by {found.get('judge') or found['learned']}", *right, box=None, pad_edge=False)
-    for row in found["metrics"]:
-        around = "" if row["interval"] is None else " to ".join(f"{end:.2f}" for end in row["interval"])
-        value = "-" if row["value"] is None else f"{row['value']:.2f}"
-        table.add_row(row["name"].replace("_", " "), value, around)
-    return table
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -245,33 +153,3 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _hash(network: Any) -> str:
-    """Of the weights: a run's best model may be another tomorrow."""
-    import hashlib
-
-    found = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-    return found.hexdigest()
-
-
-def _tell(
-    network: Any, words: Any, prompts: list[str], temperature: float, max_new_tokens: int, seed: int
-) -> "list[Told]":
-    from rich.console import Console
-
-    from storylm.evaluation.telling import tell_endings
-    from storylm.generation.sampling import Sampling
-
-    with Console(stderr=True, highlight=False).status("telling") as status:
-        return tell_endings(
-            network,
-            words,
-            prompts,
-            Sampling(temperature=temperature),
-            max_new_tokens,
-            seed,
-            progress=lambda count: status.update(f"telling: {count:,} of {len(prompts):,} stories"),
-        )
