@@ -62,6 +62,21 @@ def test_figures_are_those_of_our_own_likelihoods(source, tasks, tmp_path) -> No
     assert found["harness"]["left_out"] == {}
 
 
+def test_a_group_has_one_row_and_its_tasks_are_in_the_json(tasks, tmp_path, monkeypatch) -> None:
+    """As of BLiMP: a name that lm-eval has, here of the tasks in a folder of ours."""
+    from lm_eval.tasks import TaskManager
+
+    ours = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **_: ours)
+    found = json.loads(call(evaluate, "grammar-1m", "--harness", "pair", "--json").stdout)
+    (row,) = found["metrics"]
+    assert (row["name"], row["reference"]) == ("pair_acc", pytest.approx(1 / 3))
+    parts = found["harness"]["tasks"]
+    assert row["value"] == parts["pair"]["acc,none"] == parts["choosing"]["acc,none"] == parts["again"]["acc,none"]
+    stderr = parts["choosing"]["acc_stderr,none"]
+    assert row["interval"][1] - row["value"] == pytest.approx(1.96 * stderr / math.sqrt(2), rel=1e-3)
+
+
 def test_a_limit_and_a_task_whose_data_cannot_be_had(tasks, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     out = tmp_path / "found.json"

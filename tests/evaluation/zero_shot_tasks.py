@@ -33,6 +33,11 @@ metric_list:
   - {{metric: perplexity, aggregation: perplexity, higher_is_better: false}}
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
 """
+GROUP = """
+group: pair
+task: [choosing, again]
+aggregate_metric_list: [{metric: acc, aggregation: mean, weight_by_size: false}]
+"""
 NOWHERE = """
 task: nowhere
 dataset_path: storylm-tests/there-is-no-such-data
@@ -53,5 +58,7 @@ def write_tasks(folder: Path) -> dict[str, str]:
     for name, content in (("choosing", CHOICES), ("last_word", LAST_WORD)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows[name])))
         (folder / f"{name}.yaml").write_text(content.format(file=folder / f"{name}.jsonl"))
+    (folder / "choosing_again.yaml").write_text((folder / "choosing.yaml").read_text().replace("choosing", "again", 1))
+    (folder / "pair.yaml").write_text(GROUP)
     (folder / "nowhere.yaml").write_text(NOWHERE)
     return {name: str(folder / f"{name}.yaml") for name in ("choosing", "last_word", "nowhere")}

@@ -99,10 +99,11 @@ class Tasks:
                 except Exception as error:  # the kinds of network errors change from version to version
                     found.left_out[name] = _reason(error)
                     continue
-                tasks = [loaded["groups"][name]] if name in loaded["groups"] else list(loaded["tasks"].values())
+                groups = list(loaded["groups"].values())[:1]  # of one name, the group itself and then those in it
+                asked = groups[0].name if groups else name
                 results = simple_evaluate(
                     model=answering,
-                    tasks=tasks,
+                    tasks=groups or list(loaded["tasks"].values()),
                     task_manager=self._manager,
                     limit=limit,
                     bootstrap_iters=REPETITIONS,
@@ -110,8 +111,8 @@ class Tasks:
                 )
                 assert results is not None, "there is one process"
                 found.results.update(json.loads(json.dumps(results["results"], default=str)))
-                chances = {task: _chance(asked) for task, asked in loaded["tasks"].items()}
-                found.measures.extend(measures(results, name, chances))
+                chances = {task.task_name: _chance(task) for task in loaded["tasks"].values()}
+                found.measures.extend(measures(results, asked, chances))
         return found
 
 
