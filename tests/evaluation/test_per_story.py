@@ -78,7 +78,7 @@ def test_who_is_first_turns_the_sign(model, other, letters, stories):
 
 def test_other_stories_or_none_in_common_are_refused(model, other, letters):
     long = ["x" * 40]
-    with pytest.raises(DataError, match="give a stride"):
+    with pytest.raises(DataError, match="pass --stride"):
         compare(judged(model, letters, long)[0], judged(other, letters, long)[0])
     with pytest.raises(DataError, match="1 stories against 2"):
         compare(judged(model, letters, ["a"])[0], judged(model, letters, ["a", "b"])[0])

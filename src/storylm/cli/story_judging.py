@@ -1,5 +1,6 @@
 """The parts of `storylm evaluate` that ask suites and judge stories, with a line on stderr of what is being done."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storylm.evaluation.corpus import Corpus
     from storylm.evaluation.measure import Measure
+    from storylm.evaluation.text.judge import Real
     from storylm.evaluation.text.metric import Told
     from storylm.model.transformer import Transformer
     from storylm.text.tokenizer import Tokenizer
@@ -47,10 +49,10 @@ def ask_suite(
                 {"prompt": order.prompt, "story": story, "met": order.check(story)}
                 for order, story in zip(orders, stories, strict=True)
             ]
-            return instructions.measures(stories, orders), rows
+            return instructions.measures(stories, orders, seed), rows
         suite = suites.load_suite(name)
         found = answers.ask(model, tokenizer, suite)
-        return answers.measures(suite, found), [answer.to_json() for answer in found]
+        return answers.measures(suite, found, seed), [answer.to_json() for answer in found]
 
 
 @dataclass(frozen=True)
@@ -94,21 +96,22 @@ def judge_told(
     model: "Transformer",
     tokenizer: "Tokenizer",
     plan: Plan,
-    judge: "tuple[Transformer, Tokenizer]",
+    eyes: "tuple[Transformer, Tokenizer] | None",
     temperature: float,
     max_new_tokens: int,
     seed: int,
-) -> "tuple[list[Measure], list[dict[str, str]]]":
+) -> "tuple[list[Measure], list[dict[str, Any]]]":
     """The figures of stories that the model tells, or that are given; and the stories."""
     from storylm.evaluation.instructions import beginnings
     from storylm.evaluation.telling import real_stories, tell_endings
     from storylm.evaluation.text.judge import judge_stories
+    from storylm.evaluation.true_endings import as_long, as_told
     from storylm.generation.sampling import Sampling
 
     with _status("reading stories") as status:
-        real = None if plan.real is None else real_stories(plan.real, plan.count)
         told = plan.told
         if told is None:
+            real = None if plan.real is None else real_stories(plan.real, plan.count)
             given = [story.beginning for story in real.endings] if real else beginnings()
             prompts = given if real else [given[number % len(given)] for number in range(plan.count)]
             told = tell_endings(
@@ -120,12 +123,27 @@ def judge_told(
                 seed,
                 progress=lambda count: status.update(f"telling: {count:,} of {len(prompts):,} stories"),
             )
-        elif real is not None and not all(story.beginning for story in told):
-            real = real.whole  # told from the start, so held against whole stories
+            real = None if real is None else as_told(model, tokenizer, real, max_new_tokens)
+        else:
+            real = None if plan.real is None else as_long(told, tokenizer, _real_beside(told, plan.real))
         measures = judge_stories(
-            told, real, judge, plan.train, seed, lambda what: status.update(f"judging stories: {what}")
+            told, real, eyes, plan.train, seed, lambda what: status.update(f"judging stories: {what}")
         )
-    return measures, [{"prompt": story.beginning, "told": story.told} for story in told]
+    return measures, [story.to_json() for story in told]
+
+
+def _real_beside(told: "list[Told]", corpus: "Corpus") -> "Real":
+    """Real stories to hold those of a file against: the true endings, if each begins as one of the corpus does."""
+    from storylm.evaluation.telling import real_stories
+    from storylm.evaluation.true_endings import true_endings
+
+    if not all(story.beginning for story in told):
+        return real_stories(corpus, len(told)).whole  # told from the start, so held against whole stories
+    found = true_endings(corpus, told)
+    if found is None:
+        print(f"no BLEU and ROUGE: not every story begins as one of {corpus.name} does", file=sys.stderr)
+        return real_stories(corpus, len(told))
+    return found
 
 
 def _status(what: str) -> Any:

@@ -1,7 +1,7 @@
 """What judging found, as tables for a terminal."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,6 +33,17 @@ def of_likelihood(likelihood: "Likelihood", measures: "Sequence[Measure]", conve
     return [table, Text(f"{convention} {sure} {_about_long_stories(likelihood)}".strip(), style="dim")]
 
 
+def of_splits(splits: "Mapping[str, Mapping[str, Any]]") -> "list[RenderableType]":
+    """Bits per byte of each split, where all were judged together."""
+    from rich.table import Table
+
+    table = Table("split", *_figures("bits per byte", "95 %", "stories", "bytes"), box=None, pad_edge=False)
+    for name, row in splits.items():
+        figures = _number(row["bits_per_byte"]), _around(row["interval"])
+        table.add_row(name, *figures, f"{row['stories']:,}", f"{row['bytes']:,}")
+    return ["", table]
+
+
 def of_details(breakdown: "Breakdown") -> "list[RenderableType]":
     """Bits per byte of the parts, and calibration."""
     from rich.table import Table
@@ -55,9 +66,10 @@ def of_measures(title: str, measures: "Sequence[Measure]", reference: str) -> "R
 
     table = Table(title, *_figures("value", "95 %", reference), "better", box=None, pad_edge=False)
     for one in measures:
-        around = "" if one.interval is None else " to ".join(map(_number, one.interval))
         name = one.name.removeprefix(f"{title}_").replace("_", " ")
-        table.add_row(name, _number(one.value), around, _number(one.reference), f"[dim]{BETTER[one.direction]}[/]")
+        table.add_row(
+            name, _number(one.value), _around(one.interval), _number(one.reference), f"[dim]{BETTER[one.direction]}[/]"
+        )
     return table
 
 
@@ -78,6 +90,10 @@ def _plain() -> "Table":
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _around(interval: "Sequence[float | None] | None") -> str:
+    return "" if interval is None else " to ".join(map(_number, interval))
 
 
 def _about_long_stories(likelihood: "Likelihood") -> str:
