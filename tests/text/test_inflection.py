@@ -74,4 +74,4 @@ def test_no_word_of_real_stories_is_a_form_of_too_many_others(train_stories):
         for form in forms(word) & known - {word}:
             sources.setdefault(form, set()).add(word)
     doubtful = {form for form, words_ in sources.items() if len(words_) > 1}
-    assert len(doubtful) < 0.02 * len(known)
+    assert len(doubtful) < 0.005 * len(known)

@@ -144,8 +144,8 @@ def _check_comparable(
         if stride is None and not comparable(corpus, seers[0], seer):
             half = max(1, min(context for _, context in seers) // 2)
             raise UsageError(
-                f"{corpus.name} has no story of which {models[0]} and {name} see the same: pass --stride {half}, so that "
-                "all of every story is scored"
+                f"{corpus.name} has no story of which {models[0]} and {name} see the same: "
+                f"pass --stride {half}, so that all of every story is scored"
             )
 
 

@@ -118,7 +118,7 @@ class _Continuations:
 
 
 def measures(suite: Suite, answers: Sequence[Answer], seed: int = 0) -> list[Measure]:
-    """Accuracy per byte, per token, by contrast and freely; chance is the reference, groups are what intervals are over."""
+    """Accuracy per byte, per token, by contrast and freely, with intervals over groups; chance is the reference."""
     kinds = {
         "accuracy": "right",
         "accuracy_per_token": "right_per_token",

@@ -1,8 +1,8 @@
 """Stories to order, as TinyStories-Instruct has them (Eldan and Li 2023): words, a sentence, features, a summary.
 
 Code can check whether words are used (in any form: `text.inflection`), the sentence stands in the story, whole and by
-itself, someone speaks, and, roughly, whether there is a moral. A twist, a conflict, a bad ending and a summary take a reader: they
-are asked for, and not counted here.
+itself, someone speaks, and, roughly, whether there is a moral. A twist, a conflict, a bad ending and a summary take a
+reader: they are asked for, and not counted here.
 """
 
 from collections.abc import Sequence

@@ -74,8 +74,8 @@ def tell_endings(
 
 
 def read_told(path: Path) -> list[Told]:
-    """Stories of a file, as `storylm generate --output` writes them; .jsonl may say what each began with ("prompt"), and
-    why it is over ("ended").
+    """Stories of a file, as `storylm generate --output` writes them; .jsonl may say what
+    each began with ("prompt"), and why it is over ("ended").
 
     Raises:
         DataError: no such file, or no stories in it.
