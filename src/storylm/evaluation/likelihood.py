@@ -232,7 +232,7 @@ def seen(tokenizer: Tokenizer, story: str, context: int) -> str:
     return story if len(ids) <= room else _beginning(tokenizer, ids[:room])
 
 
-def _beginning(tokenizer: Tokenizer, ids: np.ndarray) -> str:
+def _beginning(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray) -> str:
     """The text of a story's first tokens, without a last character that is not all there."""
     return tokenizer.decode(ids).rstrip("\ufffd")
 
