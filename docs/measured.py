@@ -167,7 +167,7 @@ def _auc_and_order(row: dict[str, float | None]) -> str:
 
 
 def _damaged(row: dict[str, Any]) -> str:
-    """The figures of the least and the most damage: bold where all amounts are ranked, in italics where the wrong way."""
+    """The figures of the least and the most damage: bold where all are ranked, in italics where the wrong way."""
     text = f"{_short(row['values'][0])} to {_short(row['values'][-1])}"
     return f"**{text}**" if row["ranked"] else f"*{text} (better)*" if row["wrong_way"] else text
 

@@ -10,13 +10,10 @@ from rich.console import Console
 
 from storylm.evaluation.text.metric import Told
 
-STORIES = [
-    Told(
-        f"Tom had {n} dogs.",
-        f' He saw Lily. "Hi, Tom!" said Lily. Then all {n} ran to Lily\'s house. It was very big. They ate a cake. It rained all day.',
-    )
-    for n in range(8)
-]
+ENDING = (
+    ' He saw Lily. "Hi, Tom!" said Lily. They ran home, all {n}. It was very big. They ate a cake. It rained all day.'
+)
+STORIES = [Told(f"Tom had {n} dogs.", ENDING.replace("{n}", str(n))) for n in range(8)]
 ONLY = {"ended_properly", "repeated_sentences", "kept_names"}
 
 

@@ -55,6 +55,12 @@ def test_a_true_ending_stops_where_a_model_would(name, request, valid_stories):
             assert short.told == whole.told
 
 
+def test_an_ending_of_just_so_many_tokens_has_none_left_to_end_with(letters):
+    told, true = [Told("A.", "12345", True)], [Told("A.", "abcd"), Told("A.", "abcde"), Told("A.", "abcdef")]
+    found = as_long(told, letters, Real(true, [])).endings
+    assert [(story.told, story.cut) for story in found] == [("abcd", False), ("abcde", True), ("abcde", True)]
+
+
 def test_where_nothing_is_known_to_be_cut_nothing_is_cut(letters):
     real = Real([Told("A.", " B.")], [])
     assert as_long([Told("A.", " C."), Told("A.", " D.", False)], letters, real) is real
