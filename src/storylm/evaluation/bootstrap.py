@@ -125,7 +125,7 @@ def counted(name: str, counts_G2: np.ndarray, reference: float | None = None, se
     nothing: there it is Wilson's, of as many as there are groups.
 
     >>> low, high = counted("right", np.array([[4, 4]] * 16)).interval
-    >>> round(low, 2), high
+    >>> round(float(low), 2), round(float(high), 2)
     (0.81, 1.0)
     """
     right, of = counts_G2.sum(axis=0)

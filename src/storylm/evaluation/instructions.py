@@ -83,7 +83,7 @@ def measures(stories: Sequence[str], ordered: Sequence[Instruction], seed: int =
 def _stands_in(sentence: str, story: str) -> bool:
     """Whether the sentence's words, and no others, are what stands between two ends of the story's sentences.
 
-    >>> _stands_in("He sat.", "\"No.\" He sat!"), _stands_in("He sat.", "She sat. He sat down.")
+    >>> _stands_in("He sat.", "It rained. He sat!"), _stands_in("He sat.", "She sat. He sat down.")
     (True, False)
     """
     wanted, found, ends = words(sentence), [], {0}
