@@ -79,6 +79,24 @@ def test_a_model_tells_from_every_beginning_once_and_the_stories_stay(server, mo
         call(judge, *arguments, "--samples", "3", "--max-new-tokens", "4")
 
 
+@pytest.mark.parametrize("kept", ["whole", "of earlier days"])
+def test_stories_that_say_whether_they_were_cut_are_known_again(server, tmp_path, kept):
+    out, told = tmp_path / "judged", tmp_path / "told.jsonl"
+    told.write_text(json.dumps({"prompt": "A cat", "text": "A cat sat", "ended": "length"}))
+    arguments = ("--stories", str(told), "--endpoint", server.url, "--judge", "wise", "--out", str(out), "--yes")
+    call(judge, *arguments, *QUICK)
+    there = json.loads((out / "stories.json").read_text())
+    assert there["stories"] == [{"prompt": "A cat", "told": " sat", "cut": True}]
+    if kept == "of earlier days":
+        del there["stories"][0]["cut"]
+        (out / "stories.json").write_text(json.dumps(there))
+    call(judge, *arguments, *QUICK)
+    assert len(server.requests) == 1
+    told.write_text(told.read_text().replace("sat", "ran"))
+    with pytest.raises(UsageError, match="other stories"):
+        call(judge, *arguments, *QUICK)
+
+
 def test_nothing_is_asked_before_someone_agrees(server, told, tmp_path):
     with pytest.raises(UsageError, match="--yes"):
         call(judge, "--stories", told, "--endpoint", server.url, "--judge", "wise", "--out", str(tmp_path / "out"))

@@ -92,6 +92,38 @@ def test_stories_are_held_against_real_ones(models, tmp_path):
     assert float(real[at]) == pytest.approx(lints["reference"], abs=1e-4)
 
 
+def test_stories_are_seen_with_given_eyes_and_true_endings_stop_where_told_ones_have_to(models, tmp_path):
+    for package in ("sacrebleu", "rouge_score", "harper"):
+        pytest.importorskip(package)
+    eyes = ("--eyes", small_model(tmp_path / "eyes", 5, tokenizer=False), "--tokenizer", "bytes")
+    call(leaderboard, *models, *DATA, *QUICK[2:], "--stories", "3", *eyes, "--out", str(tmp_path))
+    found = json.loads((tmp_path / "leaderboard.json").read_text())
+    assert set(found["asked"]["eyes"]) == {"weights", "tokenizer"}
+    for row in found["models"]:
+        named = {one["name"]: one for one in row["metrics"]}
+        assert (named["reached_limit"]["value"], named["reached_limit"]["reference"]) == (1, 1)
+        assert named["ended_properly"]["reference"] == 0
+        assert named["eyes_bits_per_byte"]["value"] > 0
+    assert "eyes bits per byte ≈" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_one_story_has_no_interval(models, tmp_path):
+    done = call(leaderboard, *models, *DATA, *QUICK, "--max-stories", "1", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "leaderboard.json").read_text())
+    best, other = found["models"]
+    figure, difference = (row["metrics"][0]["value"] for row in (best, other))
+    assert (best["metrics"][0]["interval"], other["against_best"]["interval"]) == (None, None)
+    name = best["model"].rpartition("/")[2]
+    assert f"{name} predicts stories best: {figure:.4f} bits per byte, " in " ".join(done.stdout.split())
+    page = Page((tmp_path / "leaderboard.html").read_text())
+    dots = [float(row[1]["cx"]) for row in page.all("circle")]
+    assert dots == [5, 175]  # the scale is that of the figures
+    assert [row[1]["aria-label"] for row in page.all("svg") if "aria-label" in row[1]][:2] == [
+        f"{figure:.4f}",
+        f"{difference:.4f}",
+    ]
+
+
 def test_mistakes_come_before_any_work(models, tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         call(leaderboard, *models, "--data", "nowhere.txt")

@@ -23,8 +23,8 @@ def leaderboard(
         int,
         typer.Option(min=0, help="Each model tells so many from beginnings of DATA, judged by its endings; 0: none."),
     ] = 100,
-    judge: str = typer.Option(
-        None, metavar="MODEL", help="Whose eyes MAUVE sees with, the same for all; without, there is no MAUVE."
+    eyes: str = typer.Option(
+        None, metavar="MODEL", help="See the told stories with the eyes of this model, the same for all: MAUVE."
     ),
     max_new_tokens: options.MaxNewTokens = 256,
     temperature: options.Temperature = 0.8,
@@ -68,7 +68,7 @@ def leaderboard(
         prompt,
         stories,
         Manner(temperature, max_new_tokens, seed),
-        None if judge is None else options.load_model(judge, tokenizer, device),
+        None if eyes is None else options.load_model(eyes, None, device, spare=tokenizer),
     )
     with counting("reading models", len(models)) as live:
         board = hold(

@@ -97,9 +97,14 @@ def stories_in(file: Path, out: Path | None) -> "list[Told]":
     from storylm.evaluation.telling import read_told
 
     told, there = read_told(expanded(file)), _kept(out)
-    if there is not None and there[1] != told:
+    if there is not None and _words(there[1]) != _words(told):
         raise _others(out, there[0])
     return told if there is not None else _keep(told, {"stories_of": str(file)}, out)
+
+
+def _words(told: "list[Told]") -> list[tuple[str, str]]:
+    """What is judged of the stories; whether one was cut is not, and files of earlier days do not say."""
+    return [(story.beginning, story.told) for story in told]
 
 
 def _kept(out: Path | None) -> "tuple[dict[str, Any], list[Told]] | None":
@@ -112,7 +117,7 @@ def _kept(out: Path | None) -> "tuple[dict[str, Any], list[Told]] | None":
         return None
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-        return there, [Told(row["prompt"], row["told"]) for row in there.pop("stories")]
+        return there, [Told(row["prompt"], row["told"], row.get("cut")) for row in there.pop("stories")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} cannot be read ({error!r}): delete it, or choose another --out") from error
 

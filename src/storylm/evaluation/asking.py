@@ -15,7 +15,7 @@ NAMES = (*SUITES, INSTRUCT)
 def ask_suite(
     model: Transformer, tokenizer: Tokenizer, name: str, seed: int = 0, max_new_tokens: int = 256
 ) -> tuple[list[Measure], list[dict[str, Any]]]:
-    """The figures of a suite of `NAMES`, and every answer as JSON's types; seed and length are of stories to order."""
+    """The figures of a suite of `NAMES`, and every answer as JSON's types; the length is of stories to order."""
     if name == INSTRUCT:
         orders = instructions.instructions()
         stories = instructions.follow(model, tokenizer, seed, max_new_tokens)
@@ -23,7 +23,7 @@ def ask_suite(
             {"prompt": order.prompt, "story": story, "met": order.check(story)}
             for order, story in zip(orders, stories, strict=True)
         ]
-        return instructions.measures(stories, orders), rows
+        return instructions.measures(stories, orders, seed), rows
     suite = load_suite(name)
     found = answers.ask(model, tokenizer, suite)
-    return answers.measures(suite, found), [answer.to_json() for answer in found]
+    return answers.measures(suite, found, seed), [answer.to_json() for answer in found]

@@ -231,7 +231,13 @@ def _places(batch: list[Window]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(stories), np.concatenate([w.first + places for w, places in zip(batch, kept, strict=True)])
 
 
-def _beginning(tokenizer: Tokenizer, ids: np.ndarray) -> str:
+def seen(tokenizer: Tokenizer, story: str, context: int) -> str:
+    """As much of a story as a context holds after its order: what is scored of it without a stride."""
+    ids, room = tokenizer.encode(story), max(0, context - len(tokenizer.encode(order_of(story))))
+    return story if len(ids) <= room else _beginning(tokenizer, ids[:room])
+
+
+def _beginning(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray) -> str:
     """The text of a story's first tokens, without a last character that is not all there."""
     return tokenizer.decode(ids).rstrip("\ufffd")
 

@@ -24,6 +24,7 @@ from storylm.text.words import sentence_spans, words
 
 SHARE = 0.4
 FILES = (".txt", ".jsonl")
+_CUT = ("length", "context")  # of `Story.ended`
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,12 @@ def tell_endings(
     for _ in tell_together(model, tokenizer, stories, sampling, length, stop=(), batch_size=batch_size):
         progress(sum(story.ended is not None for story in stories))
     progress(len(stories))
-    return [Told(story.prompt, story.told) for story in stories]
+    return [Told(story.prompt, story.told, story.ended in _CUT) for story in stories]
 
 
 def read_told(path: Path) -> list[Told]:
     """Stories of a file, as `storylm generate --output` writes them; .jsonl may say what
-    each began with ("prompt").
+    each began with ("prompt"), and why it is over ("ended").
 
     Raises:
         DataError: no such file, or no stories in it.
@@ -108,14 +109,18 @@ def _texts(path: Path) -> list[Told]:
 def _lines(path: Path) -> list[Told]:
     stories = []
     try:
-        lines = expanded(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = expanded(path).read_text(encoding="utf-8-sig").split("\n")  # U+2028 ends no line of JSON
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the stories of {path}: {error}") from error
-    for number, line in enumerate(filter(str.strip, lines), 1):
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             text, prompt = row["text"], row.get("prompt") or ""
-            stories.append(Told(prompt, text[len(prompt) :]) if text.startswith(prompt) else Told("", text))
+            prompt = prompt if text.startswith(prompt) else ""
+            cut = None if row.get("ended") is None else row["ended"] in _CUT
+            stories.append(Told(prompt, text[len(prompt) :], cut))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f'{path}, story {number}: not like {{"text": "...", "prompt": "..."}}') from error
+            raise DataError(f'{path}, line {number}: not like {{"text": "...", "prompt": "..."}}') from error
     return stories

@@ -12,7 +12,7 @@ from storylm.evaluation.measure import Measure
 from storylm.evaluation.suites import SUITES
 
 # Figures of stories worth a column, by what docs/evaluation.md says that each notices; all others are in the JSON.
-HEADLINES = ("grammar_lints", "kept_names", "ended_properly", "distinct_2", "judge_bits_per_byte", "mauve")
+HEADLINES = ("grammar_lints", "kept_names", "ended_properly", "distinct_2", "eyes_bits_per_byte", "mauve")
 BETTER = {"higher": "↑", "lower": "↓", "reference": "≈"}
 NOTES = (
     "The p of a difference to the best is the probability of one so large if it did not matter which model scored "
@@ -85,9 +85,9 @@ def everything(board: Board) -> Table:
 def verdict(board: Board) -> str:
     """Who leads, and by how much, in a sentence."""
     first, *others = board.places
-    low, high = first.entry.findings.bits_per_byte.interval or (0.0, 0.0)
-    value = first.entry.findings.bits_per_byte.value
-    lead = f"{first.entry.short} predicts stories best: {value:.4f} bits per byte ({low:.4f} to {high:.4f})"
+    found = first.entry.findings.bits_per_byte
+    around = f" ({interval(found)})" if found.interval else ""
+    lead = f"{first.entry.short} predicts stories best: {found.value:.4f} bits per byte{around}"
     if not others:
         return f"{lead}."
     second, paired = others[0], others[0].against_best
@@ -170,7 +170,7 @@ def shown(value: float | None) -> str:
 
 
 def interval(one: Measure) -> str:
-    """Where 95 % lie."""
+    """Where 95 % lie; nothing where that is not known, as of one story."""
     return "" if one.interval is None else " to ".join(f"{end:.4f}" for end in one.interval)
 
 

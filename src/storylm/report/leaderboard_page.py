@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from storylm.config.errors import SetupError
 from storylm.evaluation.leaderboard.board import Board
+from storylm.evaluation.measure import Measure
 from storylm.report import leaderboard as tables
 from storylm.report.charts import Chart, Line, svg
 from storylm.report.html import Html, details, element, joined, page, section, table
@@ -39,27 +40,29 @@ def leaderboard_page(board: Board, machine: str) -> str:
 def _predicting(board: Board) -> Html:
     """The table, with a picture of each interval beside its ends."""
     plain = tables.predicting(board)
-    ends = [place.entry.findings.bits_per_byte.interval or (0.0, 0.0) for place in board.places]
-    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    rows = []
-    for place, of, row in zip(board.places, ends, plain.rows, strict=True):
-        value = place.entry.findings.bits_per_byte.value or 0.0
-        rows.append([*row[:2], element("strong", row[2]), _whisker(of, value, low, high), *row[3:]])
+    figures = [place.entry.findings.bits_per_byte for place in board.places]
+    ends = [end for one in figures for end in one.interval or (one.value or 0.0,)]
+    rows = [
+        [*row[:2], element("strong", row[2]), _whisker(one, min(ends), max(ends)), *row[3:]]
+        for one, row in zip(figures, plain.rows, strict=True)
+    ]
     head = [*plain.head[:3], "", *plain.head[3:]]
     return table(head, rows, numbers=[2, *range(4, len(head))])
 
 
-def _whisker(ends: tuple[float, float], value: float, low: float, high: float) -> Html:
-    """An interval as a line and its figure as a dot, on one scale for all rows."""
+def _whisker(one: Measure, low: float, high: float) -> Html:
+    """An interval as a line, if there is one, and its figure as a dot, on one scale for all rows."""
 
     def at(figure: float) -> str:
         return f"{5 + (WIDE - 10) * (figure - low) / ((high - low) or 1.0):.1f}"
 
-    middle = HIGH / 2
-    line = element("line", x1=at(ends[0]), x2=at(ends[1]), y1=middle, y2=middle, stroke="var(--c0)", stroke_width=2)
-    dot = element("circle", cx=at(value), cy=middle, r=4, fill="var(--c0)")
-    label = f"{value:.4f}, 95 % from {ends[0]:.4f} to {ends[1]:.4f}"
-    return element("svg", line, dot, width=WIDE, height=HIGH, role="img", aria_label=label)
+    middle, value = HIGH / 2, one.value or 0.0
+    parts, label = [element("circle", cx=at(value), cy=middle, r=4, fill="var(--c0)")], f"{value:.4f}"
+    if one.interval is not None:
+        first, last = one.interval
+        line = element("line", x1=at(first), x2=at(last), y1=middle, y2=middle, stroke="var(--c0)", stroke_width=2)
+        parts, label = [line, *parts], f"{label}, 95 % from {first:.4f} to {last:.4f}"
+    return element("svg", *parts, width=WIDE, height=HIGH, role="img", aria_label=label)
 
 
 def _by_size(board: Board) -> Sequence[Html]:

@@ -150,8 +150,8 @@ def test_whatever_an_answer_depends_on_is_in_its_key(other):
     assert kept.key(**same) != kept.key(**{**same, **other})
 
 
-def test_a_judge_is_a_part_of_the_question(folders):
-    first, second = (questions(judge=load(folder)) for folder in folders[:2])
+def test_whose_eyes_is_a_part_of_the_question(folders):
+    first, second = (questions(eyes=load(folder)) for folder in folders[:2])
     keys = {kept.key("w", "t", asked, "here") for asked in (questions(), first, second)}
     assert len(keys) == 3
 
@@ -177,13 +177,13 @@ def test_suites_and_stories_are_asked_too(folders, monkeypatch):
     for package in ("sacrebleu", "rouge_score", "harper"):
         pytest.importorskip(package)
     monkeypatch.setattr("storylm.evaluation.leaderboard.examine.SUITES", SUITES[:1])
-    asked = Questions(Corpus("grammar?validation=12"), stories=4, manner=QUICK, judge=load(folders[1]))
+    asked = Questions(Corpus("grammar?validation=12"), stories=4, manner=QUICK, eyes=load(folders[1]))
     model, letters = load(folders[0])
     said = []
     found = examine(model, letters, asked, lambda what, done, total: said.append((what, done, total)))
     names = [one.name for one in found.measures]
     assert names[:3] == ["bits_per_byte", "nats_per_token", "perplexity"]
-    assert {"facts_accuracy", "facts_told", "grammar_lints", "bleu", "mauve", "judge_bits_per_byte"} <= set(names)
+    assert {"facts_accuracy", "facts_told", "grammar_lints", "bleu", "mauve", "eyes_bits_per_byte"} <= set(names)
     assert found.measure("facts_accuracy").reference == 0.25
     assert found.measure("none") is None
     assert len(found.told) == 4

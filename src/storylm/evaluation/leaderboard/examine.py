@@ -35,15 +35,15 @@ TIMED = 3  # stories that are told one at a time for the speed
 class Questions:
     """What every model is asked.
 
-    `stories` are told from beginnings of the corpus and judged beside their true endings, none where it is 0; `judge`
-    is the model whose eyes MAUVE sees with, the same for all, and without one there is none.
+    `stories` are told from beginnings of the corpus and judged beside their true endings, none where it is 0; `eyes`
+    is the model that sees them for MAUVE, the same for all, and without one there is none.
     """
 
     corpus: Corpus
     prompt: str = "Once upon a time"
     stories: int = 100
     manner: Manner = field(default_factory=Manner)
-    judge: tuple[Transformer, Tokenizer] | None = None
+    eyes: tuple[Transformer, Tokenizer] | None = None
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Questions:
             "prompt": self.prompt,
             "told": self.stories,
             **asdict(self.manner),
-            "judge": None if self.judge is None else fingerprint(self.judge[0]),
+            "eyes": self.eyes and {"weights": fingerprint(self.eyes[0]), "tokenizer": self.eyes[1].fingerprint},
         }
 
 
@@ -77,7 +77,7 @@ class Findings:
     measures: list[Measure]
     story_nats: np.ndarray
     story_bytes: np.ndarray
-    told: list[dict[str, str]]
+    told: list[dict[str, Any]]
 
     def measure(self, name: str) -> Measure | None:
         """One of them by name; None where there is no such figure."""
@@ -124,10 +124,10 @@ def examine(
     measures, told = kept.measures(likelihood, manner.seed), []
     for name in SUITES:
         count(f"asking {name}", 0, 0)
-        measures += ask_suite(model, tokenizer, name)[0]
+        measures += ask_suite(model, tokenizer, name, manner.seed)[0]
     if questions.stories:
         stories = Stories(questions.stories, real=questions.corpus)
-        of_stories, told = judge_told(model, tokenizer, stories, manner, questions.judge, count)
+        of_stories, told = judge_told(model, tokenizer, stories, manner, questions.eyes, count)
         measures += of_stories
     return Findings(
         parameters(model.config),
