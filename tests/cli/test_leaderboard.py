@@ -43,7 +43,7 @@ def test_a_leaderboard_is_a_table_and_three_files(models, tmp_path):
         assert f"{figures[0]:.4f}" in text
         assert f"{other['against_best']['value']:+.4f}" in text
         assert f"{names[0]} predicts stories best: {figures[0]:.4f} bits per byte" in text
-        assert "0.2500" in text  # chance
+        assert "25%" in text  # chance
     page = Page((out / "leaderboard.html").read_text())
     assert page.needs_nothing()
     assert [row[2] for row in page.all("blockquote")] == [best["story"], other["story"]]
@@ -87,9 +87,9 @@ def test_stories_are_held_against_real_ones(models, tmp_path):
     text = (tmp_path / "leaderboard.md").read_text()
     head, _, mine, real = [line.split(" | ") for line in text.splitlines() if line.startswith("|")][-4:]
     at = head.index("grammar lints ↓")
-    assert real[0] == "| real stories; of suites, chance"
-    assert float(mine[at]) == pytest.approx(lints["value"], abs=1e-4)
-    assert float(real[at]) == pytest.approx(lints["reference"], abs=1e-4)
+    assert real[0] == "| real stories"
+    assert float(mine[at]) == pytest.approx(lints["value"], abs=1e-3)
+    assert float(real[at]) == pytest.approx(lints["reference"], abs=1e-3)
 
 
 def test_stories_are_seen_with_given_eyes_and_true_endings_stop_where_told_ones_have_to(models, tmp_path):

@@ -96,13 +96,16 @@ def leaderboard(
 
 
 def _rich(plain: "Table") -> "RichTable":
-    """For a terminal; the first model stands out."""
+    """For a terminal, also a narrow one: heads break between words, figures never; the first model stands out."""
     from rich.table import Column, Table
     from rich.text import Text
 
-    columns = [
-        Column(Text(name), justify="left" if at < plain.texts else "right") for at, name in enumerate(plain.head)
-    ]
+    columns = []
+    for at, head in enumerate(plain.head):
+        figures = at >= plain.texts
+        whole = [*head.split(), *(row[at] for row in plain.rows)] if figures else []
+        justify = "right" if figures else "left"
+        columns.append(Column(Text(head), justify=justify, width=max(map(len, whole), default=None)))
     table = Table(*columns, box=None, pad_edge=False)
     for number, row in enumerate(plain.rows):
         table.add_row(*map(Text, row), style=None if number else "bold")

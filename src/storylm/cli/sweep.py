@@ -74,7 +74,7 @@ def sweep(
     if law:
         console.print(str(law), soft_wrap=True)
     try:
-        write_text(folder / "sweep.html", sweep_page(f"Sweep {folder.name}", rows, law))
+        write_text(folder / "sweep.html", sweep_page(folder.name, rows, law))
         for name, picture in (("sweep", chart(rows)), ("law", law and law.chart)):
             if picture:
                 charts.write_png(picture, folder / f"{name}.png")

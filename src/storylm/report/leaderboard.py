@@ -18,7 +18,10 @@ NOTES = (
     "The p of a difference to the best is the probability of one so large if it did not matter which model scored "
     "which story (10,000 exchanges); a model whose p is 0.05 or more shares the first place."
 )
-ARROWS = "↑ more is better, ↓ less is better, ≈ near the figure of real stories is better."
+ARROWS = (
+    "↑ more is better, ↓ less is better, ≈ near the figure of real stories is better. Below what models know "
+    "stands chance."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Table:
 
 def predicting(board: Board) -> Table:
     """How well each model predicts stories, against the best one, and what it costs."""
-    head = ["", "model", "bits per byte", "95 %", "to the best", "p", "parameters", "tokens/s"]
+    head = ["", "model", "bits per byte", "95 %", "to the best", "p", "size", "tokens/s"]
     rows = []
     for number, place in enumerate(board.places, 1):
         found, paired = place.entry.findings, place.against_best
@@ -49,7 +52,7 @@ def predicting(board: Board) -> Table:
                 interval(found.bits_per_byte),
                 "" if paired is None else f"{paired.difference:+.4f}",
                 "" if paired is None else probability(paired.p_value),
-                f"{found.parameters:,}",
+                f"{found.parameters / 1e6:.2f}M",
                 f"{found.tokens_per_second:,.0f}",
             ]
         )
@@ -63,12 +66,11 @@ def telling(board: Board) -> Table:
     columns = [one for one in first if one is not None]
     head = ["model", *(f"{_title(one.name)} {BETTER[one.direction]}" for one in columns)]
     rows = [
-        [place.entry.short, *(shown(_value(place.entry.findings.measure(one.name))) for one in columns)]
+        [place.entry.short, *(_brief(one.name, _value(place.entry.findings.measure(one.name))) for one in columns)]
         for place in board.places
     ]
-    beside = [shown(one.reference) for one in columns]
-    last = "real stories; of suites, chance" if board.questions.stories else "chance"
-    return Table(head, [*rows, [last, *beside]], texts=1)
+    last = "real stories" if board.questions.stories else "chance"
+    return Table(head, [*rows, [last, *(_brief(one.name, one.reference) for one in columns)]], texts=1)
 
 
 def everything(board: Board) -> Table:
@@ -108,7 +110,8 @@ def about(board: Board) -> str:
     )
     return (
         f"{asked['stories']:,} stories of {asked['data']} ({asked['split']}), {asked['bytes']:,} bytes, SHA-256 "
-        f"{asked['sha256'][:16]}…. {CONVENTION} {told}Tokens a second are of telling one story at a time."
+        f"{asked['sha256'][:16]}…. {CONVENTION} {told}Tokens a second are of telling one story at a time, the "
+        "fastest of three."
     )
 
 
@@ -181,6 +184,13 @@ def probability(value: float) -> str:
 
 def _value(one: Measure | None) -> float | None:
     return None if one is None else one.value
+
+
+def _brief(name: str, value: float | None) -> str:
+    """A figure among many: a share of answers in percent, others to three places."""
+    if value is None:
+        return "-"
+    return f"{value:.0%}" if name.endswith("_accuracy") else f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _title(name: str) -> str:

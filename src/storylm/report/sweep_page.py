@@ -119,11 +119,12 @@ def sweep_page(title: str, rows: Sequence[Row], law: Fitted | None = None) -> st
     lead = (
         f"Best of {len(rows)}: {settings}, {best.figure:.4f} bits per byte." if best.figure else "No run is judged yet."
     )
-    sections = [section("All runs", "By the fewest bits per byte of validation.", _table(*head_lines))]
+    sections = []
     if picture:
         sections.append(
             section("What it depends on", "Lower is better.", element("figure", svg(picture), class_="chart"))
         )
+    sections.append(section("All runs", "By the fewest bits per byte of validation.", _table(*head_lines)))
     curves = [
         Line(row.name, [(at["tokens"], at["bits_per_byte"]) for at in row.run.passes], number, marked=True)
         for number, row in enumerate(ranked(rows)[:BEST])
