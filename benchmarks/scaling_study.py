@@ -23,7 +23,6 @@ from peers.data import REAL, configured
 from peers.machine import commit, machine, versions
 from peers.rounds import BENCHMARKS, PATIENCE
 from rich.console import Console
-from study.fit import fit
 from study.grids import ROW, ROWS, Point, points
 from study.pictures import chosen, draw
 from study.words import nats_by_kind
@@ -33,6 +32,7 @@ from storylm.config.files import write_text
 from storylm.data.grammar import entropy
 from storylm.data.prepare import prepare_cached
 from storylm.model.count import flops_per_token, parameters
+from storylm.report.law import fit
 
 DATA = {
     "grammar": "grammar?stories=50000&validation=400",

@@ -202,9 +202,9 @@ def _auc_and_order(row: dict[str, float | None]) -> str:
 
 
 def _damaged(row: dict[str, Any]) -> str:
-    """The figures of the least and the most damage, bold where all amounts are ranked."""
+    """The figures of the least and the most damage: bold where all are ranked, in italics where the wrong way."""
     text = f"{_short(row['values'][0])} to {_short(row['values'][-1])}"
-    return f"**{text}**" if row["ranked"] else text
+    return f"**{text}**" if row["ranked"] else f"*{text} (better)*" if row["wrong_way"] else text
 
 
 def _short(value: float | None) -> str:

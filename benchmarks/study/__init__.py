@@ -1,1 +1,1 @@
-"""What the scaling study needs beside training: its grids, losses by kind of word, and the fitted law."""
+"""What the scaling study needs beside training: its grids, losses by kind of word, and pictures."""

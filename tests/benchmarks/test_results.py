@@ -24,10 +24,10 @@ def test_storylm_is_ahead_of_every_peer_on_every_shape() -> None:
 def test_every_damage_is_ranked_by_a_metric_that_is_about_it() -> None:
     metrics = json.loads((RESULTS / "metrics.json").read_text(encoding="utf-8"))["metrics"]
     about = {
-        "swapped words": ("grammar_lints", "judge_bits_per_byte"),
-        "shuffled sentences": ("judge_bits_per_byte",),
-        "broken agreement": ("grammar_lints", "judge_bits_per_byte"),
-        "swapped names": ("kept_names", "judge_bits_per_byte"),
+        "swapped words": ("grammar_lints", "eyes_bits_per_byte"),
+        "shuffled sentences": ("eyes_bits_per_byte",),
+        "broken agreement": ("grammar_lints", "eyes_bits_per_byte"),
+        "swapped names": ("kept_names", "eyes_bits_per_byte"),
         "repeated sentences": ("repeated_sentences", "repeated_4_grams", "compression_ratio"),
         "cut off": ("ended_properly",),
     }

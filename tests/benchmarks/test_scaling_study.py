@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import scaling_study
 import torch
-from study.fit import Law, fit
 from study.grids import points
 from study.words import KINDS, kinds, nats_by_kind
 
 from storylm.config.model import ModelConfig
 from storylm.evaluation.likelihood import evaluate
 from storylm.model.transformer import Transformer
+from storylm.report.law import Law, fit
 from storylm.text.tokenizer import Tokenizer
 
 

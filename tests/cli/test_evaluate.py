@@ -137,6 +137,7 @@ def test_suites_need_no_data(model, tmp_path):
     }
     assert "bits_per_byte" not in found
     assert found["metrics"][0]["reference"] == 0.25
+    assert found["max_new_tokens"] == 8
     answers = found["suites"]["facts"]
     right = [answer["nats_per_byte"].index(min(answer["nats_per_byte"])) == answer["right"] for answer in answers]
     assert found["metrics"][0]["value"] == sum(right) / len(right)
@@ -161,19 +162,25 @@ def _eval():
 
 @pytest.mark.usefixtures("_eval")
 def test_stories_are_told_from_beginnings_and_judged(model, real, tmp_path):
-    arguments = [model, real, "--stories", "3", "--train", real, "--max-new-tokens", "12", "--judge", model]
+    arguments = [model, real, "--stories", "3", "--train", real, "--max-new-tokens", "12", "--eyes", model]
     found = judged(tmp_path, *arguments)
-    assert [story["prompt"] for story in found["stories"]] == [f"Tom had {n} cats. One was red." for n in range(3)]
+    assert [story["prompt"] for story in found["told"]] == [f"Tom had {n} cats. One was red." for n in range(3)]
     named = {row["name"]: row for row in found["metrics"]}
     assert {"bits_per_byte", "grammar_lints", "bleu", "rouge_l", "mauve", "train_13_grams", "ended_properly"} < set(
         named
     )
-    assert named["ended_properly"]["reference"] == 1
-    assert named["longest_train_span"]["reference"] == 9  # real endings, and these are the training stories
+    assert all(story["cut"] for story in found["told"])
+    assert found["stories"] == 8  # those of DATA, that bits per byte are of
+    assert (named["reached_limit"]["value"], named["reached_limit"]["reference"]) == (1, 1)
+    assert named["ended_properly"]["reference"] == 0  # true endings stop after 12 tokens too
+    assert named["longest_train_span"]["reference"] == 3  # " He liked it", and these are the training stories
+    assert found["telling"] == {"count": 3, "file": None, "temperature": 0.8, "train": real, "eyes": model}
+    assert (found["seed"], found["max_new_tokens"], found["max_stories"]) == (0, 12, None)
     assert all(set(row) == ROW for row in found["metrics"])
-    assert judged(tmp_path, *arguments)["stories"] == found["stories"]
-    assert judged(tmp_path, *arguments, "--seed", "3")["stories"] != found["stories"]
+    assert judged(tmp_path, *arguments)["told"] == found["told"]
+    assert judged(tmp_path, *arguments, "--seed", "3")["told"] != found["told"]
     shown = call(evaluate, *arguments).stdout
+    assert "compare them with figures of the same eyes only" in " ".join(shown.split())
     assert "real stories" in shown
     assert "longest train span" in shown
 
@@ -183,13 +190,80 @@ def test_stories_of_a_file_are_judged(model, real, tmp_path):
     told = tmp_path / "told.jsonl"
     told.write_text("\n".join(json.dumps({"text": f"Once. He ran {n} times."}) for n in range(3)))
     found = judged(tmp_path, model, "--stories", str(told))
-    assert [story["told"] for story in found["stories"]] == [f"Once. He ran {n} times." for n in range(3)]
+    assert [story["told"] for story in found["told"]] == [f"Once. He ran {n} times." for n in range(3)]
     named = {row["name"]: row for row in found["metrics"]}
     assert named["ended_properly"]["value"] == 1
     assert all(row["reference"] is None for row in found["metrics"])
     beside = {row["name"]: row for row in judged(tmp_path, model, real, "--stories", str(told))["metrics"]}
     assert beside["flesch_kincaid_grade"]["reference"] is not None
     assert "bleu" not in beside  # nothing was given to begin with
+    assert found["telling"] == {"count": 3, "file": str(told), "temperature": None, "train": None, "eyes": None}
+    assert "mauve" not in beside  # no eyes, and those of the model would be others for every model
+    assert "--eyes MODEL" in call(evaluate, model, "--stories", str(told)).stdout
+
+
+@pytest.mark.usefixtures("_eval")
+def test_stories_of_a_file_are_held_against_the_endings_of_their_own_beginnings(model, real, tmp_path):
+    begun, told = [f"Tom had {n} cats. One was red." for n in (5, 2)], tmp_path / "told.jsonl"
+    ending = " He liked it very much. They all ran home."
+    told.write_text("\n".join(json.dumps({"prompt": one, "text": one + ending}) for one in begun))
+    named = {row["name"]: row for row in judged(tmp_path, model, real, "--stories", str(told))["metrics"]}
+    assert named["rouge_l"]["value"] == 1  # those are their own
+    told.write_text(told.read_text().replace("Tom had 2", "Tim had 2"))
+    result = call(evaluate, model, real, "--stories", str(told), "--json")
+    named = {row["name"]: row for row in json.loads(result.stdout)["metrics"]}
+    assert "bleu" not in named
+    assert "rouge_l" not in named
+    assert named["ended_properly"]["reference"] == 1
+    assert "no BLEU and ROUGE: not every story begins as one of" in result.stderr
+
+
+@pytest.mark.usefixtures("_eval")
+@pytest.mark.parametrize("with_data", [False, True])
+def test_a_model_that_ends_at_once(real, tmp_path, monkeypatch, with_data):
+    """It has told nothing, which is a finding and no accident."""
+    from storylm.generation import telling
+
+    silent = small_model(tmp_path / "silent")
+    monkeypatch.setattr(telling.Telling, "add", lambda self, token: setattr(self.story, "ended", "end") or "")
+    arguments = [silent, *([real] if with_data else []), "--stories", "4", "--eyes", silent]
+    named = {row["name"]: row for row in judged(tmp_path, *arguments)["metrics"]}
+    assert named["eyes_bits_per_byte"]["value"] is None
+    assert named["ended_properly"]["value"] == 0
+    assert named["reached_limit"]["value"] == 0
+
+
+def test_what_is_computed_is_written_before_the_next_part(model, data, tmp_path, monkeypatch):
+    from storylm.evaluation import asking
+
+    def breaks(*arguments):
+        raise DataError("the disk is on fire")
+
+    monkeypatch.setattr(asking, "ask_suite", breaks)
+    out = tmp_path / "figures.json"
+    with pytest.raises(DataError, match="on fire"):
+        call(evaluate, model, data, "--suites", "facts", "--output", str(out))
+    assert json.loads(out.read_text())["metrics"][0]["name"] == "bits_per_byte"
+
+
+def test_every_story_and_every_split_has_its_figures(model, tmp_path):
+    for name, stories in {"train.txt": STORIES, "valid.txt": STORIES[:2]}.items():
+        (tmp_path / name).write_text("\n<|endoftext|>\n".join(stories))
+    found = judged(tmp_path, model, str(tmp_path), "--split", "all", "--per-story", "--max-stories", "4")
+    assert list(found["splits"]) == ["train", "validation"]
+    for name, some in {"train": STORIES, "validation": STORIES[:1]}.items():
+        expected = likelihood.evaluate(*load(model), [story.strip() for story in some])
+        assert found["splits"][name]["stories"] == len(some)
+        assert found["splits"][name]["bits_per_byte"] == pytest.approx(expected.bits_per_byte)
+    assert (found["splits"]["train"]["interval"] is None, found["splits"]["validation"]["interval"]) == (False, None)
+    assert {len(column) for column in found["per_story"].values()} == {4}
+    assert sum(found["per_story"]["nats"]) == pytest.approx(found["nats"])
+    plain = judged(tmp_path, model, str(tmp_path))
+    assert not {"splits", "per_story"} & set(plain)
+    shown = call(evaluate, model, str(tmp_path), "--split", "all").stdout
+    for name in ("train", "validation"):
+        (line,) = (line for line in shown.splitlines() if line.startswith(name))
+        assert len(line.split()) >= 4
 
 
 @pytest.mark.usefixtures("_eval")
@@ -197,7 +271,7 @@ def test_without_data_stories_begin_as_the_package_has_it(model, tmp_path):
     from storylm.evaluation.instructions import beginnings
 
     found = judged(tmp_path, model, "--stories", "52", "--max-new-tokens", "2")
-    assert [story["prompt"] for story in found["stories"]] == [*beginnings(), *beginnings()[:2]]
+    assert [story["prompt"] for story in found["told"]] == [*beginnings(), *beginnings()[:2]]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +280,9 @@ def test_without_data_stories_begin_as_the_package_has_it(model, tmp_path):
         ([], UsageError, "say what to judge by"),
         (["--details", "--suites", "facts"], UsageError, "about DATA, which is missing"),
         (["grammar", "--train", "grammar"], UsageError, "say --stories N"),
+        (["grammar", "--eyes", "grammar-1m"], UsageError, "say --stories N"),
+        (["grammar", "--per-story"], UsageError, "say --output FILE or --json"),
+        (["--per-story", "--suites", "facts"], UsageError, "about DATA, which is missing"),
         (["--suites", "sports"], UsageError, "no prompt suite 'sports'"),
         (["--suites", ","], UsageError, "--suites is empty"),
         (["--stories", "0"], UsageError, "1 or more"),

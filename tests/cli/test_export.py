@@ -108,6 +108,6 @@ def test_push_prints_the_address(model: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "only you" in result.output
     assert "only you" not in run("push", model, "someone/stories", "--public").output
     assert asked == [
-        (model, "someone/stories", {"public": False, "license": "mit"}),
-        (model, "someone/stories", {"public": True, "license": None}),
+        (model, "someone/stories", {"public": False, "license": "mit", "figures": None}),
+        (model, "someone/stories", {"public": True, "license": None, "figures": None}),
     ]

@@ -1,6 +1,8 @@
 """`storylm judge` from the outside."""
 
 import json
+import re
+from contextlib import nullcontext
 
 import pytest
 
@@ -47,9 +49,10 @@ def test_two_judges_grade_the_same_stories_and_are_compared(server, told, tmp_pa
     assert "agreement with wise" in second.stdout
     assert "plot rank correlation 1.00" in second.stdout
     found = json.loads((out / "judged.json").read_text())
-    assert set(found) == {"wise", "other"}
-    assert found["wise"]["rubric"] == found["other"]["rubric"]
-    plot = next(row for row in found["wise"]["metrics"] if row["name"] == "plot")
+    assert set(found) == {f"{name} at {server.url}, temperature 0, 300 tokens" for name in ("wise", "other")}
+    wise, other = found.values()
+    assert wise["rubric"] == other["rubric"]
+    plot = next(row for row in wise["metrics"] if row["name"] == "plot")
     assert plot["value"] == 3.5
     assert plot["interval"][0] < 3.5 < plot["interval"][1]
     assert server.keys == [f"Bearer {KEY}"] * 12
@@ -74,6 +77,24 @@ def test_a_model_tells_from_every_beginning_once_and_the_stories_stay(server, mo
     assert len(server.requests) == len({one["messages"][1]["content"] for one in server.requests})
     with pytest.raises(UsageError, match="other stories"):
         call(judge, *arguments, "--samples", "3", "--max-new-tokens", "4")
+
+
+@pytest.mark.parametrize("kept", ["whole", "of earlier days"])
+def test_stories_that_say_whether_they_were_cut_are_known_again(server, tmp_path, kept):
+    out, told = tmp_path / "judged", tmp_path / "told.jsonl"
+    told.write_text(json.dumps({"prompt": "A cat", "text": "A cat sat", "ended": "length"}))
+    arguments = ("--stories", str(told), "--endpoint", server.url, "--judge", "wise", "--out", str(out), "--yes")
+    call(judge, *arguments, *QUICK)
+    there = json.loads((out / "stories.json").read_text())
+    assert there["stories"] == [{"prompt": "A cat", "told": " sat", "cut": True}]
+    if kept == "of earlier days":
+        del there["stories"][0]["cut"]
+        (out / "stories.json").write_text(json.dumps(there))
+    call(judge, *arguments, *QUICK)
+    assert len(server.requests) == 1
+    told.write_text(told.read_text().replace("sat", "ran"))
+    with pytest.raises(UsageError, match="other stories"):
+        call(judge, *arguments, *QUICK)
 
 
 def test_nothing_is_asked_before_someone_agrees(server, told, tmp_path):
@@ -108,3 +129,45 @@ def test_a_judge_is_learned_and_used_offline(told, tmp_path):
     assert "severity" in call(judge, "--stories", told, "--learned", folder).stdout
     with pytest.raises(CheckpointError):
         call(judge, "--stories", told, "--learned", str(tmp_path))
+
+
+def test_a_model_does_not_tell_before_someone_agrees(server, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("storylm.evaluation.telling.tell_endings", lambda *_, **__: pytest.fail("it tells"))
+    out = tmp_path / "out"
+    arguments = (model, "--endpoint", server.url, "--judge", "wise", "--out", str(out), "--samples", "3")
+    with pytest.raises(UsageError, match="--yes"):
+        call(judge, *arguments)
+    assert not (out / "stories.json").exists()
+
+
+def test_what_is_said_before_telling_is_enough(server, model, tmp_path):
+    out = tmp_path / "out"
+    arguments = (model, "--endpoint", server.url, "--judge", "wise", "--out", str(out), "--max-new-tokens", "4")
+    said = call(judge, *arguments, "--samples", "1", "--yes", *QUICK).stderr
+    before, after = (
+        int(re.search(rf"{about} ([\d,]+) tokens to read", said)[1].replace(",", ""))  # type: ignore[index]
+        for about in ("at most", "about")
+    )
+    assert "50 requests to wise" in said
+    assert 0.9 * before <= after <= before
+
+
+def test_a_judge_in_another_manner_stands_beside(server, told, tmp_path):
+    out = tmp_path / "judged"
+    arguments = ("--stories", told, "--endpoint", server.url, "--judge", "wise", "--out", str(out), "--yes", *QUICK)
+    call(judge, *arguments)
+    warm = call(judge, *arguments, "--judge-temperature", "0.7", "--judge-max-tokens", "4000")
+    assert "agreement with wise at http://127.0.0.1" in warm.stdout
+    assert "240 to write (24,000 if it thinks" in warm.stderr
+    assert {one["max_tokens"] for one in server.requests} == {300, 4000}
+    assert len(json.loads((out / "judged.json").read_text())) == 2
+
+
+def test_stories_that_are_alike_are_counted_once(server, tmp_path, monkeypatch):
+    totals = []
+    monkeypatch.setattr("storylm.cli.counting.counting", lambda what, total: totals.append(total) or nullcontext(print))
+    (tmp_path / "told.jsonl").write_text('{"text": "A cat."}\n' * 4 + '{"text": "A dog."}\n')
+    out = str(tmp_path / "out")
+    call(judge, "--stories", str(tmp_path / "told.jsonl"), "--endpoint", server.url, "--judge", "wise", "--out", out,
+         "--yes", *QUICK)  # fmt: skip
+    assert (totals, len(server.requests)) == ([2], 2)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from storylm.evaluation.bootstrap import interval, paired_test, wilson
+from storylm.evaluation.bootstrap import counted, interval, paired_test, wilson
 
 
 def test_an_interval_holds_the_true_ratio_95_times_in_a_hundred() -> None:
@@ -37,7 +37,32 @@ def test_an_interval_is_the_same_for_the_same_seed_however_it_is_shared_out(monk
 
 
 def test_what_is_never_divided_by_something_has_no_interval() -> None:
-    assert all(math.isnan(end) for end in interval(np.zeros((5, 2))))
+    assert interval(np.zeros((5, 2))) is None
+
+
+def test_one_story_has_no_interval() -> None:
+    assert interval(np.array([[3.0, 4.0]])) is None
+    assert interval(np.array([[3.0, 4.0], [1.0, 4.0]])) is not None
+    assert paired_test(np.array([3.0]), np.array([2.0]), np.array([4])).interval is None
+
+
+def test_a_share_of_what_comes_in_groups_is_held_95_times_in_a_hundred() -> None:
+    """Three wishes of a story that are all met or all not; as if independent, the interval would hold it 75 times."""
+    generator, held, naive = np.random.default_rng(4), 0, 0
+    for run in range(300):
+        met = 3 * (generator.random(40) < 0.6)
+        low, high = counted("met", np.stack([met, np.full(40, 3)], axis=1), seed=run).interval
+        held += low <= 0.6 <= high
+        naive += wilson(met.sum(), 120)[0] <= 0.6 <= wilson(met.sum(), 120)[1]
+    assert 0.90 <= held / 300 <= 0.98
+    assert naive / 300 < 0.85
+
+
+def test_a_share_that_all_groups_have_is_not_certain() -> None:
+    found = counted("right", np.array([[4, 4]] * 16), reference=0.25)
+    assert (found.value, found.reference) == (1, 0.25)
+    assert found.interval == pytest.approx(wilson(16, 16))
+    assert counted("right", np.array([[1, 4]] * 16)).interval == pytest.approx(wilson(4, 16))
 
 
 def test_the_p_value_is_that_of_every_exchange() -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from storylm.data.derive import derived
 from storylm.data.instruct import FEATURES
 from storylm.evaluation import instructions as module
 from storylm.evaluation.instructions import Instruction, beginnings, follow, instructions, measures
@@ -40,6 +41,15 @@ def test_the_prompt_is_that_of_the_data_set():
         ("buy", "She bought it.", "Bye!"),
         ("win", "He won.", "The window."),
         ("lost", "He will lose it.", "He is last."),
+        ("star", "The stars shone.", "He stared and was staring."),
+        ("hat", "The hat's gone.", "He hated it and is hating it."),
+        ("bell", "The bells rang.", "A full belly."),
+        ("bus", "Two buses came.", "She was busy with her business."),
+        ("seed", "She saw seeds.", "He needed it."),
+        ("slow", "A slower, slowest snail went slowly.", "The slope."),
+        ("careful", "He was more careful.", "He took care."),
+        ("bread", "They ate breads.", "A breath."),
+        ("win", "He wins and is winning.", "The wine, the winner's."),
     ],
 )
 def test_words_count_in_any_form(word, used, unused):
@@ -55,12 +65,38 @@ def test_sentence_speech_and_moral():
     assert order.check("He let go. Then he did not.") == {"sentence": False, "dialogue": False, "moral": False}
 
 
+@pytest.mark.parametrize(
+    ("story", "there"),
+    [
+        ("It rained. He did not let go.", True),
+        ("he did not let go", True),
+        ("He did not let go! Tom ran.", True),
+        ('"Hold on." He did not\nlet go.', True),
+        ("She did not let go.", False),
+        ("He did not let go of the string.", False),
+        ("Mom saw that he did not let go.", False),
+        ("The did not let go.", False),
+        ("He did not. Let goats eat.", False),
+        ("", False),
+    ],
+)
+def test_the_sentence_is_one_of_the_story_not_a_piece_of_one(story, there):
+    assert Instruction(sentence="He did not let go.").check(story) == {"sentence": there}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_derived_order_asks_for_is_found_in_its_story(valid_stories, seed):
+    for story in valid_stories[:150]:
+        found = Instruction(**vars(derived(story, seed))).check(story)
+        assert all(found.values()), (found, story)
+
+
 def test_wishes_are_counted_by_kind():
     orders = [Instruction(("dog", "cat"), ("Dialogue",)), Instruction(("sun",))]
     found = {measure.name: measure for measure in measures(['The dog said, "Woof."', "It rained."], orders)}
     assert found["instruct_word"].value == pytest.approx(1 / 3)
     assert found["instruct_dialogue"].value == 1
-    assert found["instruct_word"].interval[0] < 1 / 3 < found["instruct_word"].interval[1]
+    assert found["instruct_word"].interval == (0, 0.5)  # stories are drawn, with all their words
 
 
 def test_a_model_tells_a_story_to_each(model, letters, monkeypatch):

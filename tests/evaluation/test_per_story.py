@@ -1,5 +1,6 @@
 """What each story adds: the sums are those of the likelihood, and models are compared on what both scored."""
 
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import storylm
 from storylm.config.errors import DataError
 from storylm.evaluation.likelihood import evaluate
-from storylm.evaluation.per_story import PerStory, compare
+from storylm.evaluation.per_story import PerStory, comparable, compare
 from storylm.model.transformer import Transformer
 
 
@@ -69,6 +70,40 @@ def test_stories_that_one_model_could_not_see_whole_are_left_out(model, other, l
     assert strided.stories == len(stories)
 
 
+@pytest.mark.parametrize("stories", [["x" * 40], ["x" * 30, "x" * 40]])
+def test_what_can_be_compared_is_known_beforehand(model, other, letters, stories):
+    alike = judged(model, letters, stories)[0].story_bytes == judged(other, letters, stories)[0].story_bytes
+    seers = [(letters, network.config.context) for network in (model, other)]
+    assert not alike.any()
+    assert not comparable(stories, *seers)
+    assert comparable([*stories, "short"], *seers)
+    assert comparable(stories, seers[0], seers[0])
+
+
+def test_splits_and_stories_have_figures_of_their_own(model, letters, stories):
+    kept, whole = judged(model, letters, [*stories[:5], " ", *stories[5:9]])
+    found = kept.by_split({"train": 6, "validation": 4})
+    for name, some in {"train": [*stories[:5], " "], "validation": stories[5:9]}.items():
+        alone, of_split = judged(model, letters, some)
+        assert found[name]["bits_per_byte"] == pytest.approx(of_split.bits_per_byte, rel=1e-5)
+        assert found[name]["interval"] == pytest.approx(alone.measures(of_split)[0].interval, rel=1e-5)
+        assert {key: found[name][key] for key in ("stories", "tokens", "bytes")} == {
+            "stories": len(some),
+            "tokens": of_split.tokens,
+            "bytes": of_split.bytes,
+        }
+    assert sum(row["nats"] for row in found.values()) == pytest.approx(whole.nats)
+    lists = json.loads(json.dumps(kept.to_json()))
+    assert lists["bytes"] == kept.story_bytes.tolist()
+    assert sum(lists["nats"]) == pytest.approx(whole.nats)
+    assert lists["bits_per_byte"][2] == pytest.approx(evaluate(model, letters, [stories[2]]).bits_per_byte, rel=1e-5)
+
+
+def test_one_story_has_figures_without_intervals(model, letters):
+    kept, whole = judged(model, letters, ["Once."])
+    assert [one.interval for one in kept.measures(whole)] == [None, None, None]
+
+
 def test_who_is_first_turns_the_sign(model, other, letters, stories):
     first, second = judged(model, letters, stories)[0], judged(other, letters, stories)[0]
     there, back = compare(first, second), compare(second, first)
@@ -78,7 +113,7 @@ def test_who_is_first_turns_the_sign(model, other, letters, stories):
 
 def test_other_stories_or_none_in_common_are_refused(model, other, letters):
     long = ["x" * 40]
-    with pytest.raises(DataError, match="give a stride"):
+    with pytest.raises(DataError, match="pass --stride"):
         compare(judged(model, letters, long)[0], judged(other, letters, long)[0])
     with pytest.raises(DataError, match="1 stories against 2"):
         compare(judged(model, letters, ["a"])[0], judged(model, letters, ["a", "b"])[0])

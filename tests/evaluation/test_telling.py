@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storylm.cli.stories import write_stories
 from storylm.config.errors import DataError, UsageError
 from storylm.evaluation.corpus import Corpus
-from storylm.evaluation.telling import part, read_told, real_stories, tell_endings
+from storylm.evaluation.telling import Manner, part, read_told, real_stories, tell_endings
 from storylm.evaluation.text.metric import Told
-from storylm.generation.engine import generate
+from storylm.generation.engine import generate, tell
 from storylm.generation.sampling import Sampling
 from storylm.text.words import words
 
@@ -40,9 +41,10 @@ def test_real_stories_are_those_after_the_beginnings_too(tmp_path):
 
 
 def test_every_story_has_a_seed_of_its_own_and_batches_change_nothing(model, letters):
-    prompts, sampling, done = ["Once", "Once", "A cat sat on", "x" * 50], Sampling(), []
-    told = tell_endings(model, letters, prompts, sampling, 12, seed=5, batch_size=3, progress=done.append)
-    assert told == tell_endings(model, letters, prompts, sampling, 12, seed=5)
+    prompts, manner, done = ["Once", "Once", "A cat sat on", "x" * 50], Manner(max_new_tokens=12, seed=5), []
+    told = tell_endings(model, letters, prompts, manner, batch_size=3, progress=done.append)
+    assert told == tell_endings(model, letters, prompts, manner)
+    assert all(story.cut for story in told)  # a random model of bytes does not end a story in 12
     assert told[0].told != told[1].told
     assert told[1].text == generate(model, letters, "Once", seed=6, max_new_tokens=12)[0]
     assert [story.beginning for story in told] == prompts
@@ -60,14 +62,32 @@ def test_files_of_stories(tmp_path):
     assert read_told(texts) == [Told("", "One."), Told("", "Two.")]
 
 
+def test_a_file_says_whether_a_story_was_cut(tmp_path):
+    rows = [{"text": "A b", "ended": ended} for ended in ("end", "stop", "length", "context")]
+    (tmp_path / "told.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [story.cut for story in read_told(tmp_path / "told.jsonl")] == [False, False, True, True]
+
+
+def test_what_generate_writes_is_read_whatever_characters_it_has(tmp_path, model, letters):
+    """U+0085, U+2028 and U+2029 end lines for str.splitlines, and no line of JSON."""
+    odd = "A\u2028B\u2029C\x85D\x0bE\nF\x1cG."
+    told = tell(model, letters, [odd, "Second"], Sampling(), max_new_tokens=3)
+    path = tmp_path / "told.jsonl"
+    write_stories(path, told, {})
+    assert [story.text for story in read_told(path)] == [story.text for story in told]
+    path.write_text(path.read_text() + "\n{nonsense\n")
+    with pytest.raises(DataError, match="line 4"):
+        read_told(path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
         ("told.jsonl", "", DataError, "has no stories"),
-        ("told.jsonl", '{"text": "a"}\n{nonsense', DataError, "story 2"),
-        ("told.jsonl", '{"story": "a"}', DataError, "story 1: not like"),
-        ("told.jsonl", '["a"]', DataError, "story 1: not like"),
-        ("told.jsonl", '{"text": 3}', DataError, "story 1: not like"),
+        ("told.jsonl", '{"text": "a"}\n{nonsense', DataError, "line 2"),
+        ("told.jsonl", '{"story": "a"}', DataError, "line 1: not like"),
+        ("told.jsonl", '["a"]', DataError, "line 1: not like"),
+        ("told.jsonl", '{"text": 3}', DataError, "line 1: not like"),
         ("told.csv", "a", UsageError, "of no known kind"),
     ],
 )

@@ -42,7 +42,9 @@ EXPRESSIBLE = {
 
 def needed(package: str) -> Any:
     """A package that only `make test-all` installs: where it is missing the test is skipped, but fails there."""
-    return import_module(package) if os.environ.get("STORYLM_TEST_ALL") == "1" else pytest.importorskip(package)
+    if os.environ.get("STORYLM_TEST_ALL") == "1":
+        return import_module(package)
+    return pytest.importorskip(package, reason=f"make test-all installs {package}")
 
 
 @pytest.fixture(scope="session", autouse=True)

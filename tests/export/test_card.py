@@ -8,7 +8,7 @@ import yaml
 
 from export.conftest import config
 from model.model_zoo import tokenizer_model
-from storylm.export.card import CARD, WRITTEN_BY, model_card, renamed
+from storylm.export.card import CARD, WRITTEN_BY, model_card, renamed, write_card
 from storylm.export.exporting import export
 from storylm.export.provenance import Provenance, provenance
 from storylm.text.tokenizer import Tokenizer
@@ -38,7 +38,8 @@ def test_a_filled_card(own: Tokenizer) -> None:
     ):
         assert words in card
     assert f'tokenizer("{own.start}Once upon a time", add_special_tokens=False' in card
-    assert card.endswith("|\n")
+    assert "The model: mit. The stories it learned from" not in card  # of these no licence is known here
+    assert "The model: mit." in card
 
 
 def test_the_hubs_own_parser_reads_it(own: Tokenizer) -> None:
@@ -112,3 +113,51 @@ def test_an_exported_folder_has_it(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load("bytes")
     export(tokenizer_model("llama", tokenizer), tokenizer, "hf", tmp_path / "mine", provenance=KNOWN)
     assert (tmp_path / "mine" / CARD).read_text().startswith("---\nlanguage: en\n")
+
+
+SESSION = {
+    "data": "d" * 64,
+    "tokenizer": "t" * 64,
+    "stories": {"train": {"stories": 2000, "tokens": 400_000, "bytes": 1_600_000, "dropped": {}}},
+    "software": {"storylm": "0.1.0", "torch": "2.13"},
+    "machine": {"gpus": [], "cpu": "A CPU", "cores": 2},
+}
+
+
+def test_a_card_is_filled_from_the_run(run: Path, own: Tokenizer) -> None:
+    settings = {
+        "name": "story-5m",
+        "tokenizer": "/home/me/tokenizer.json",
+        "model": {"context": 64},
+        "data": {"source": "tinystories", "context": None, "layout": "packed"},
+        "optim": {"optimizer": "muon", "lr": 0.003, "schedule": "wsd", "clip": None},
+        "train": {"batch_size": 8, "accumulation": 4, "seed": 5},
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    (run / "manifest.json").write_text(json.dumps({"sessions": [{}, SESSION]}))
+    origin = provenance(run / "checkpoints" / "best")
+    card = model_card(config("llama"), own, "stories", origin)
+    for words in (
+        "| trained on | tinystories: 2,000 stories, 400,000 tokens, 1,600,000 bytes |",
+        f"prepared stories `{'d' * 64}`; tokenizer `{'t' * 64}`",
+        "story-5m, tokenizer of a file, optimizer muon, lr 0.003, schedule wsd, layout packed, rows a step 32, "
+        "tokens a row 64, seed 5",
+        "40 steps, 1,234 tokens, on A CPU, 2 cores",
+        "storylm 0.1.0, torch 2.13",
+        "The stories it learned from: cdla-sharing-1.0.",
+        "No licence has been chosen",
+    ):
+        assert words in card, words
+    assert "/home" not in card
+    (run / "manifest.json").write_text("{")
+    assert provenance(run / "checkpoints" / "best").source == "tinystories"
+
+
+def test_a_card_is_written_but_never_over_a_persons(run: Path, own: Tokenizer) -> None:
+    folder = run / "checkpoints" / "best"
+    write_card(folder, config("llama"), own, "first", KNOWN)
+    write_card(folder, config("llama"), own, "second", KNOWN)
+    assert "# second\n" in (folder / CARD).read_text()
+    (folder / CARD).write_text("Mine.")
+    write_card(folder, config("llama"), own, "third", KNOWN)
+    assert (folder / CARD).read_text() == "Mine."

@@ -1,5 +1,7 @@
 """Runs side by side: who leads after equal budgets, by hand."""
 
+import re
+
 import pytest
 
 from report.run_folders import run_folder
@@ -32,14 +34,45 @@ def test_equal_budgets_are_interpolated(runs) -> None:
     assert [budget.winner for budget in budgets(runs)] == ["wide", "small", "small"]
 
 
-def test_the_verdict_says_who_and_why(runs) -> None:
+def test_a_run_that_diverged_keeps_no_figure(tmp_path) -> None:
+    """Its last good figure is not that of the budget which it has used since."""
+    nan = float("nan")
+    bad = run_folder(tmp_path / "bad", [(10, 2.0), (20, 0.5), (30, nan), (40, nan)])
+    good = run_folder(tmp_path / "good", [(10, 2.0), (20, 1.5), (40, 1.0)])
+    runs = read_runs([bad, good])
+    figures = [figure_at(runs[0], "tokens", amount) for amount in (999, 1500, 2000, 2001, 3500, 4000, 4001)]
+    assert figures == [None, 1.25, 0.5, None, None, None, None]
+    by_axis = {budget.axis: budget for budget in budgets(runs)}
+    assert by_axis["tokens"].figures == {"bad": None, "good": 1.0}
+    assert by_axis["tokens"].winner is None
+    back = run_folder(tmp_path / "back", [(10, 2.0), (20, nan), (40, 0.9)])
+    (run,) = read_runs([back])
+    assert [figure_at(run, "tokens", amount) for amount in (1000, 1500, 3000, 4000)] == [2.0, None, None, 0.9]
+
+
+def test_an_evaluation_without_bits_per_byte_is_passed_over(tmp_path) -> None:
+    folder = run_folder(tmp_path / "run", [(10, 1.0), (20, 0.9)])
+    path = folder / "metrics.jsonl"
+    path.write_text("".join(re.sub(r'"bits_per_byte": 1.0, ', "", line) for line in path.read_text().splitlines(True)))
+    other = run_folder(tmp_path / "other", [(10, 1.0), (20, 1.0)])
+    runs = read_runs([folder, other])
+    assert "bits_per_byte" not in runs[0].passes[0]
+    assert [figure_at(runs[0], "tokens", amount) for amount in (1000, 2000)] == [None, 0.9]
+    assert verdict(runs).startswith("run is best: 0.9000")
+
+
+def test_the_verdict_says_who_leads_and_what_differs(runs, tmp_path) -> None:
     words = verdict(runs)
     assert words.startswith("small is best: 0.8000 bits per byte, 0.1000 fewer than wide.")
-    assert "There model.width is 32, not 64" in words
+    assert "It differs in model.width (32, not 64), model." in words
+    assert ") and model.ff_width (128, not 256). It leads after" in words
     assert "It leads after as much time and as many FLOPs, too. But wide leads after as many tokens." in words
     assert set(differing(runs)) >= {"model.width", "model.head_dim", "model.ff_width"}
     assert "name" not in differing(runs)
     assert verdict(runs[:1]) == "0.8000 bits per byte at its best, at step 40; finished."
+    more = run_folder(tmp_path / "more", [(10, 3.0)], ["model.width=64", "model.layers=3", "train.eval_stories=3"])
+    assert "not 64), model.head_dim (" in (words := verdict([runs[0], *read_runs([more])]))
+    assert " and 2 settings more. It leads" in words
 
 
 def test_runs_judged_by_other_stories_are_told_apart(tmp_path) -> None:

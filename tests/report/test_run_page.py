@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from itertools import pairwise
 
 import pytest
@@ -10,11 +11,12 @@ from cli.telling import call
 from report.reading import Page
 from report.run_folders import run_folder
 from storylm.cli.report import report
-from storylm.report.charts import COLOURS, MOST, Chart, Line, figure, svg
+from storylm.config.errors import SetupError
+from storylm.report.charts import COLOURS, MOST, Chart, Line, figure, svg, write_png
 from storylm.report.run_page import run_charts, run_page
 from storylm.report.runs import read_runs
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="needs storylm[report]")
 
 
 @pytest.fixture
@@ -105,3 +107,16 @@ def test_svg_takes_the_colours_of_the_page_and_is_the_same_twice() -> None:
     ids = re.findall(r' id="([^"]+)"', drawn)
     assert len(ids) == len(set(ids))
     Page(drawn)
+
+
+@pytest.mark.parametrize("use", ["page", "png"])
+def test_a_missing_package_is_named_with_its_extra(folders, use, tmp_path, monkeypatch) -> None:
+    runs = read_runs(folders)
+    uses = {
+        "page": lambda: run_page(runs),
+        "png": lambda: write_png(next(iter(run_charts(runs).values())), tmp_path / "chart.png"),
+    }
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SetupError, match=r"charts need .* pip install 'storylm\[report\]'"):
+        uses[use]()
+    assert not (tmp_path / "chart.png").exists()

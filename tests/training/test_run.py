@@ -18,6 +18,7 @@ from storylm.data import grammar
 from storylm.training.learner import Learner
 from storylm.training.observers import build_observers
 from storylm.training.run import resume_run, train_run
+from storylm.training.seal import damage
 from storylm.training.session import Session
 from training.runs import At, interrupt, record_of
 
@@ -121,6 +122,11 @@ def test_a_run_leaves_its_folder_and_a_model_that_tells(small, tmp_path) -> None
     assert isinstance(storylm.generate(model, tokenizer, "Once", max_new_tokens=5)[0], str)
     assert metrics(result.folder, "step")[-1]["step"] == 12
     assert [line["step"] for line in metrics(result.folder, "evaluation")] == [6, 12]
+    assert damage(result.model) is None  # the card is beside what is sealed
+    card = (result.model / "README.md").read_text()
+    assert "\n# run\n" in card
+    assert "bits per byte | " in card
+    assert (result.folder / "checkpoints" / "last" / "README.md").is_file()
 
 
 def test_the_reported_figure_is_that_of_the_model_on_disk_over_all_stories(small, tmp_path) -> None:

@@ -13,6 +13,7 @@ from storylm.cli.export import export
 from storylm.cli.generate import generate
 from storylm.cli.inspect import inspect
 from storylm.cli.judge import judge
+from storylm.cli.leaderboard import leaderboard
 from storylm.cli.plan import plan
 from storylm.cli.prepare import prepare
 from storylm.cli.presets import presets
@@ -20,6 +21,7 @@ from storylm.cli.push import push
 from storylm.cli.report import report
 from storylm.cli.serve import serve
 from storylm.cli.speedrun import speedrun
+from storylm.cli.sweep import sweep
 from storylm.cli.tokenizer import tokenizer
 from storylm.cli.train import train
 
@@ -34,6 +36,7 @@ COMMANDS = (
     evaluate,
     generate,
     compare,
+    leaderboard,
     judge,
     convert,
     export,
@@ -42,6 +45,7 @@ COMMANDS = (
     speedrun,
     inspect,
     report,
+    sweep,
 )
 
 app = typer.Typer(

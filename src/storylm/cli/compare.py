@@ -13,6 +13,8 @@ from storylm.cli.stories import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from storylm.evaluation.corpus import Corpus
+    from storylm.evaluation.measure import Measure
     from storylm.evaluation.per_story import PerStory
 
 COLUMN = 36  # the narrowest column in which a story is pleasant to read
@@ -25,6 +27,10 @@ def compare(
     data: str = typer.Option(None, help="Judge each model by these stories too: a source as in `storylm evaluate`."),
     split: options.SplitName = None,
     max_stories: options.MaxStories = None,
+    stride: int = typer.Option(
+        None, help="Score stories longer than a context to their end, in windows that move by so many tokens."
+    ),
+    per_story: bool = typer.Option(False, "--per-story", help="Figures of every story too, in the JSON file."),
     max_new_tokens: options.MaxNewTokens = 256,
     temperature: options.Temperature = 0.8,
     top_k: options.TopK = None,
@@ -46,15 +52,22 @@ def compare(
     from rich.console import Console
 
     from storylm.cli.judging import judge_in_full
+    from storylm.config.errors import UsageError
     from storylm.config.files import write_text
     from storylm.evaluation.corpus import Corpus
     from storylm.generation.engine import tell
     from storylm.generation.sampling import Sampling
 
     options.check_output(output)
+    if data is None and (stride or per_story):
+        raise UsageError("--stride and --per-story are about --data, which is missing")
+    if per_story and output is None:
+        raise UsageError("--per-story goes into the JSON file: say --output FILE too")
     prompts = options.read_prompts(prompt, prompts_file)
     sampling = Sampling(repetition_penalty, temperature, top_k or None, top_p, min_p)
     corpus = None if data is None else Corpus(data, split, max_stories)
+    if corpus is not None and len(models) > 1:
+        _check_comparable(models, tokenizer, device, corpus, stride)
     told: list[list[str]] = []
     facts: list[str] = []
     rows: list[dict[str, Any]] = []
@@ -80,21 +93,64 @@ def compare(
         lines = [f"{size:,} parameters", f"{tokens / seconds:,.0f} tokens/s"]
         row = {"model": name, "parameters": size, "tokens_per_second": tokens / seconds, "stories": told[-1]}
         if corpus is not None:
-            likelihood, per_story, _ = judge_in_full(network, words, corpus, title=name)
-            lines.insert(0, f"{likelihood.bits_per_byte:.4f} bits per byte")
-            row |= {"metrics": [measure.to_json() for measure in per_story.measures(likelihood, seed)]}
-            judged.append(per_story)
+            likelihood, kept, _ = judge_in_full(network, words, corpus, stride=stride, title=name)
+            measures = kept.measures(likelihood, seed)
+            lines[:0] = [f"{likelihood.bits_per_byte:.4f} bits per byte", *_sure(measures[0])]
+            row["metrics"] = [measure.to_json() for measure in measures]
+            if corpus.split == "all":
+                row["splits"] = kept.by_split(corpus.counted, seed)
+            if per_story:
+                row["per_story"] = kept.to_json()
+            judged.append(kept)
         facts.append("\n".join(lines))
         rows.append(row)
     comparisons = _paired(models, judged, seed)
     if output is not None:
-        found = {"prompts": prompts, "data": data, "models": rows, "comparisons": [one for one, _ in comparisons]}
+        found = {
+            "prompts": prompts,
+            "data": data,
+            "stride": stride,
+            "models": rows,
+            "comparisons": [one for one, _ in comparisons],
+        }
         write_text(output, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     console = Console(highlight=False)
     show = _side_by_side if console.width >= COLUMN * len(models) else _one_after_another
     console.print(show(models, told, facts))
     for _, line in comparisons:
         console.print(line)
+
+
+def _check_comparable(
+    models: list[str], tokenizer: str | None, device: str, corpus: "Corpus", stride: int | None
+) -> None:
+    """Raise what comparing would, before hours of telling and judging.
+
+    Raises:
+        CheckpointError: one of the models is not there.
+        UsageError: the stride does not fit one, or without one there is no story to compare models on.
+    """
+    from storylm.config.errors import UsageError
+    from storylm.evaluation.per_story import comparable
+
+    seers = []
+    for name in models:
+        network, words = options.load_model(name, tokenizer, device)
+        context = network.config.context
+        if stride is not None and not 1 <= stride <= context:
+            raise UsageError(f"--stride {stride} is not allowed: it is from 1 to the context of {name}, {context}")
+        seers.append((words, context))
+    for name, seer in zip(models[1:], seers[1:], strict=True):
+        if stride is None and not comparable(corpus, seers[0], seer):
+            half = max(1, min(context for _, context in seers) // 2)
+            raise UsageError(
+                f"{corpus.name} has no story of which {models[0]} and {name} see the same: "
+                f"pass --stride {half}, so that all of every story is scored"
+            )
+
+
+def _sure(measure: "Measure") -> list[str]:
+    return [] if measure.interval is None else ["95 %: {:.4f} to {:.4f}".format(*measure.interval)]
 
 
 def _paired(models: list[str], judged: "list[PerStory]", seed: int) -> list[tuple[dict[str, Any], str]]:
@@ -104,9 +160,9 @@ def _paired(models: list[str], judged: "list[PerStory]", seed: int) -> list[tupl
     found = []
     for name, per_story in zip(models[1:], judged[1:], strict=False):
         paired = compare(per_story, judged[0], seed)
-        low, high = paired.interval
+        around = "" if paired.interval is None else " ({:+.4f} to {:+.4f})".format(*paired.interval)
         line = (
-            f"{name} - {models[0]}: {paired.difference:+.4f} bits per byte ({low:+.4f} to {high:+.4f}), "
+            f"{name} - {models[0]}: {paired.difference:+.4f} bits per byte{around}, "
             f"p = {paired.p_value:.2g}, {paired.stories:,} stories"
         )
         about = {"model": name, "against": models[0], "p_value": paired.p_value, "stories": paired.stories}

@@ -18,6 +18,8 @@ def export(
     precision: str = typer.Option(
         None, help="hf: f32, bf16, f16; gguf: q8_0, f16, f32; llama2c: f32, f32-v1, int8 (the first is the default)."
     ),
+    license: str = typer.Option(None, help="For the model card of hf, one of the Hub's names, such as mit."),
+    figures: Path = typer.Option(None, help="For the card: the JSON of `storylm evaluate` or `storylm leaderboard`."),
     tokenizer: options.OtherTokenizer = None,
 ) -> None:
     """Write a model for another program: transformers, vLLM, llama.cpp, Ollama, llama2.c, ONNX; or small, in int8.
@@ -37,7 +39,8 @@ def export(
         raise UsageError(f"{out} is where the model itself is: name another folder")
     network, own = load(source)
     words = own if tokenizer is None else Tokenizer.load(tokenizer)
-    written = exporting.export(network, words, format, out, precision, provenance(source))
+    origin = provenance(source, network, figures and expanded(figures))
+    written = exporting.export(network, words, format, out, precision, origin, license)
     for note in written.notes:
         print(f"note   {note}")
     total = sum(written.sizes.values())

@@ -33,8 +33,7 @@ def inspect(
 
     Needs nothing but the page itself to be read: no network, no program.
     """
-    from rich.console import Console
-
+    from storylm.cli.counting import counting
     from storylm.config.files import expanded, write_text
     from storylm.evaluation.corpus import Corpus
     from storylm.evaluation.inside import heads, lens, neurons
@@ -49,7 +48,7 @@ def inspect(
     network, words = options.load_model(model, tokenizer, device)
     chosen = [neurons.parse_neuron(name, network) for name in neuron or ()]
     text = prompt
-    with Console(stderr=True, highlight=False).status("telling") as status:
+    with counting("telling") as live:
         if max_new_tokens:
             greedy = Sampling(temperature=0)
             (story,) = tell(network, words, [prompt], greedy, max_new_tokens=max_new_tokens, truncate="left")
@@ -65,15 +64,13 @@ def inspect(
             prompt_tokens=1 + len(words.encode(prompt)),
             lens=seen,
             maps=attention_maps(network, ids).cpu(),
-            heads=heads.look_at_heads(
-                network, words, stories, lambda done: status.update(f"heads: {done} of {2 * len(stories)}")
-            ),
+            heads=heads.look_at_heads(network, words, stories, lambda done: live("heads", done, 2 * len(stories))),
             neurons=neurons.look_at_neurons(
                 network,
                 words,
                 stories,
                 chosen,
-                progress=lambda done: status.update(f"neurons: {done} of {len(stories)}"),
+                progress=lambda done: live("neurons", done, len(stories)),
             ),
         )
     write_text(out, inside_page(found))

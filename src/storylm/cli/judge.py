@@ -1,5 +1,6 @@
 """`storylm judge`: stories graded by a language model behind an endpoint, or by one that learned what is damaged."""
 
+import os
 from pathlib import Path
 
 import typer
@@ -27,6 +28,9 @@ def judge(
     parallel: int = typer.Option(4, min=1, max=64, help="Requests at once, at most."),
     timeout: float = typer.Option(60.0, min=0.1, help="Seconds to wait for an answer."),
     judge_temperature: float = typer.Option(0.0, min=0, help="Of the model that judges."),
+    judge_max_tokens: int = typer.Option(
+        300, min=40, help="The longest answer, thoughts included: a model that thinks needs thousands."
+    ),
     schema: bool = typer.Option(True, help="Ask for answers by a JSON schema; not all endpoints know these."),
     price_in: float = typer.Option(None, min=0, help="What a million tokens that the judge reads cost."),
     price_out: float = typer.Option(None, min=0, help="What a million tokens that it writes cost."),
@@ -41,13 +45,18 @@ def judge(
     the judge is kept as it comes; a second judge with the same --out grades the same stories, and how far they agree is
     said.
     """
-    from storylm.cli import judging_stories as parts
+    from storylm.cli import judges
+    from storylm.cli.stories_to_judge import Teller, stories_in, stories_of
     from storylm.config.errors import UsageError
+    from storylm.evaluation.judge.asking import Judge
+    from storylm.evaluation.judge.cost import estimate, longest
+    from storylm.evaluation.judge.endpoint import Endpoint
+    from storylm.evaluation.telling import Manner
 
     if learn is not None:
         if model is None or out is None or stories or endpoint or learned:
             raise UsageError("--learn makes a judge of a model: `storylm judge MODEL --learn SOURCE --out FOLDER`")
-        parts.learn(model, learn, learn_stories, out, tokenizer, device, seed)
+        judges.learn(model, learn, learn_stories, out, tokenizer, device, seed)
         return
     if (model is None) == (stories is None):
         raise UsageError("say whose stories to judge: a model, or --stories FILE; one of the two")
@@ -58,14 +67,23 @@ def judge(
     if learned is not None and judge is not None:
         raise UsageError("--judge names a model behind --endpoint: leave it out, or --learned")
     asked = None
-    if endpoint is not None:
-        asked = parts.judge_of(
-            endpoint, judge, api_key_env, timeout, judge_temperature, schema, per_minute, parallel
-        )  # before any work
-    told = parts.stories_of(model, stories, out, samples, temperature, max_new_tokens, seed, tokenizer, device)
+    if endpoint is not None:  # before any work
+        behind = Endpoint(endpoint, os.environ.get(api_key_env) or None, timeout)
+        asked = Judge(behind, judge, judge_temperature, schema, judge_max_tokens, per_minute, parallel)
+    consent = judges.Consent(price_in, price_out, yes)
+
+    def before_telling(beginnings: list[str]) -> None:
+        if asked is not None:  # rather than after an hour of telling
+            consent.ask(estimate(longest(beginnings, max_new_tokens)), asked, "at most")
+
+    if model is not None:
+        teller = Teller(model, samples, Manner(temperature, max_new_tokens, seed), tokenizer, device)
+        told = stories_of(teller, out, before_telling)
+    else:
+        told = stories_in(stories, out)
     if asked is None:
-        parts.show(parts.by_learned(learned, told, device, seed), out, as_json)
-        return
-    assert out is not None
-    found = parts.by_endpoint(asked, told, out, price_in, price_out, yes, seed)
-    parts.show(found, out, as_json)
+        found = judges.by_learned(learned, told, out, device, seed)
+    else:
+        assert out is not None
+        found = judges.by_endpoint(asked, told, out, consent, seed)
+    judges.show(found, as_json)

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from storylm.model.transformer import Transformer
     from storylm.text.tokenizer import Tokenizer
 
-CONVENTION = (
-    "Each story is scored from its first token, given only the start token and, where it has one, its order; the end "
-    "token is left out; bytes are those of the scored text in UTF-8."
-)
-
 
 def judge_in_full(
     model: "Transformer",
@@ -49,26 +44,15 @@ def judge(
     listeners: "Sequence[Listener]" = (),
 ) -> "Likelihood":
     """`evaluate` with progress; says afterwards what could not be read, and how fast it went."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from storylm.cli.counting import counting
     from storylm.evaluation.likelihood import evaluate
 
-    console = Console(stderr=True, highlight=False)
     total = sum(1 for _ in corpus)  # a pass of its own: reading costs little beside scoring, and memory stays bounded
     began = time.perf_counter()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("stories  {task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total, speed="")
+    with counting(title, total) as live:
 
         def progress(stories: int, tokens: int) -> None:
-            bar.update(task, completed=stories, speed=_speed(stories, tokens, time.perf_counter() - began))
+            live(title, stories, total, _speed(stories, tokens, time.perf_counter() - began))
 
         likelihood = evaluate(
             model,

@@ -137,8 +137,10 @@ def read_order(
     return order.prompt
 
 
-def load_model(source: str, tokenizer: str | None, device: str) -> "tuple[Transformer, Tokenizer]":
-    """The model on its device, ready to use, and its tokenizer or the one named instead.
+def load_model(
+    source: str, tokenizer: str | None, device: str, spare: str | None = None
+) -> "tuple[Transformer, Tokenizer]":
+    """The model on its device, ready to use, and its tokenizer or the one named instead; `spare` is for one without.
 
     Raises:
         CheckpointError: no such model, it has no tokenizer, or not this one.
@@ -151,10 +153,29 @@ def load_model(source: str, tokenizer: str | None, device: str) -> "tuple[Transf
 
     place = pick_device(device, "--device")
     model, own = load(expanded(source))
-    words = own if tokenizer is None else Tokenizer.load(tokenizer)
+    named = tokenizer or (spare if own is None else None)
+    words = own if named is None else Tokenizer.load(named)
     if words is None:
         raise CheckpointError(
             f"{source} has no tokenizer: say which one it was trained with, as in --tokenizer gpt2 or --tokenizer FILE"
         )
     check_vocabulary(model, words)
     return model.to(place).eval(), words
+
+
+def read_suites(given: str | None) -> list[str]:
+    """The suites that `--suites` names; none where it is not given.
+
+    Raises:
+        UsageError: one does not exist.
+    """
+    from storylm.config.errors import UsageError
+    from storylm.evaluation.asking import NAMES
+
+    names = [name.strip() for name in (given or "").split(",") if name.strip()]
+    for name in names:
+        if name not in [*NAMES, "all"]:
+            raise UsageError(f"no prompt suite {name!r}: --suites takes {', '.join(NAMES)}, or all")
+    if given is not None and not names:
+        raise UsageError(f"--suites is empty: it takes {', '.join(NAMES)}, or all")
+    return list(NAMES) if "all" in names else list(dict.fromkeys(names))

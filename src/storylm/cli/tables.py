@@ -1,7 +1,7 @@
 """What judging found, as tables for a terminal."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,9 +28,20 @@ def of_likelihood(likelihood: "Likelihood", measures: "Sequence[Measure]", conve
     table.add_row("tokens", f"{likelihood.tokens:,}")
     table.add_row("bytes", f"{likelihood.bytes:,}")
     table.add_row("truncated stories", f"{likelihood.truncated_stories:,}")
-    low, high = measures[0].interval or (None, None)
-    sure = f"Bits per byte, 95 % over stories: {_number(low)} to {_number(high)}."
+    around = _around(measures[0].interval)
+    sure = f"Bits per byte, 95 % over stories: {around}." if around else "One story has no interval."
     return [table, Text(f"{convention} {sure} {_about_long_stories(likelihood)}".strip(), style="dim")]
+
+
+def of_splits(splits: "Mapping[str, Mapping[str, Any]]") -> "list[RenderableType]":
+    """Bits per byte of each split, where all were judged together."""
+    from rich.table import Table
+
+    table = Table("split", *_figures("bits per byte", "95 %", "stories", "bytes"), box=None, pad_edge=False)
+    for name, row in splits.items():
+        figures = digits(row["bits_per_byte"]), _around(row["interval"])
+        table.add_row(name, *figures, f"{row['stories']:,}", f"{row['bytes']:,}")
+    return ["", table]
 
 
 def of_details(breakdown: "Breakdown") -> "list[RenderableType]":
@@ -40,7 +51,7 @@ def of_details(breakdown: "Breakdown") -> "list[RenderableType]":
     parts = Table("part", "", *_figures("bits per byte", "bytes"), box=None, pad_edge=False)
     for kind, of_kind in breakdown.parts.items():
         for number, (name, part) in enumerate(of_kind.items()):
-            parts.add_row("" if number else kind, name, _number(part.bits_per_byte), f"{part.bytes:,}")
+            parts.add_row("" if number else kind, name, digits(part.bits_per_byte), f"{part.bytes:,}")
     calibration = breakdown.calibration
     bins = Table("calibration", *_figures("sure", "right", "tokens"), box=None, pad_edge=False)
     for one in calibration.bins:
@@ -49,15 +60,15 @@ def of_details(breakdown: "Breakdown") -> "list[RenderableType]":
     return ["", parts, "", bins]
 
 
-def of_measures(title: str, measures: "Sequence[Measure]", reference: str) -> "RenderableType":
-    """Every figure with its interval, its reference and which way is better."""
+def of_measures(title: str, measures: "Sequence[Measure]", reference: str | None = None) -> "RenderableType":
+    """Every figure with its interval and, where there are references, these and which way is better."""
     from rich.table import Table
 
-    table = Table(title, *_figures("value", "95 %", reference), "better", box=None, pad_edge=False)
+    beside = [] if reference is None else [*_figures(reference), "better"]
+    table = Table(title, *_figures("value", "95 %"), *beside, box=None, pad_edge=False)
     for one in measures:
-        around = "" if one.interval is None else " to ".join(map(_number, one.interval))
-        name = one.name.removeprefix(f"{title}_").replace("_", " ")
-        table.add_row(name, _number(one.value), around, _number(one.reference), f"[dim]{BETTER[one.direction]}[/]")
+        row = [one.name.removeprefix(f"{title}_").replace("_", " "), digits(one.value), _around(one.interval)]
+        table.add_row(*row, *([digits(one.reference), f"[dim]{BETTER[one.direction]}[/]"] if beside else []))
     return table
 
 
@@ -76,8 +87,13 @@ def _plain() -> "Table":
     return table
 
 
-def _number(value: float | None) -> str:
+def digits(value: float | None) -> str:
+    """With as many digits as make sense."""
     return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _around(interval: "Sequence[float | None] | None") -> str:
+    return "" if interval is None else " to ".join(map(digits, interval))
 
 
 def _about_long_stories(likelihood: "Likelihood") -> str:

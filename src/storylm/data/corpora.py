@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 Rows = tuple[int, int | None] | None
+TINY_STORIES = "cdla-sharing-1.0"  # the licence that roneneldan/TinyStories names
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A Hub dataset; for each split a pattern of its files and, where splits share a file, the rows (start, stop)."""
+    """A Hub dataset; for each split a pattern of its files and, where splits share a file, the rows (start, stop);
+    the `license` that it names, by the Hub's names."""
 
     repo: str
     files: dict[str, tuple[str, Rows]]
     about: str
+    license: str | None = None
 
 
 CORPORA = {
@@ -19,6 +22,7 @@ CORPORA = {
         "roneneldan/TinyStories",
         {"train": ("data/train-*.parquet", None), "validation": ("data/validation-*.parquet", None)},
         "V1, by GPT-3.5 and GPT-4: 2,119,719 stories, 1.92 GB of text",
+        TINY_STORIES,
     ),
     "tinystories-v2": Corpus(
         "roneneldan/TinyStories",
@@ -27,6 +31,7 @@ CORPORA = {
             "validation": ("TinyStoriesV2-GPT4-valid.txt", None),
         },
         "V2, by GPT-4 only: 2,717,699 stories, 2.23 GB of text",
+        TINY_STORIES,
     ),
     "tinystories-gpt4-clean": Corpus(
         "karpathy/tinystories-gpt4-clean",
@@ -50,5 +55,6 @@ CORPORA = {
         "roneneldan/TinyStories",
         {"train": ("TinyStories_all_data.tar.gz", None)},
         "all stories of V1 and V2 with their prompts: 50 JSON shards; no validation split",
+        TINY_STORIES,
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from storylm.evaluation.bootstrap import wilson
+from storylm.evaluation.bootstrap import counted
 from storylm.evaluation.likelihood import Scored, evaluate
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.suites import Item, Suite
@@ -117,21 +117,22 @@ class _Continuations:
         np.add.at(self.counts, scored.stories[kept], 1)
 
 
-def measures(suite: Suite, answers: Sequence[Answer]) -> list[Measure]:
-    """Accuracy per byte, per token, by contrast and freely, with Wilson intervals; chance is the reference."""
+def measures(suite: Suite, answers: Sequence[Answer], seed: int = 0) -> list[Measure]:
+    """Accuracy per byte, per token, by contrast and freely, with intervals over groups; chance is the reference."""
     kinds = {
         "accuracy": "right",
         "accuracy_per_token": "right_per_token",
         "accuracy_by_contrast": "right_by_contrast",
         "told": "told",
     }
+    groups: dict[int, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.item.group, []).append(answer)
+
+    def counts(kind: str) -> np.ndarray:
+        return np.array([(sum(getattr(one, kind) for one in group), len(group)) for group in groups.values()])
+
     return [
-        Measure(
-            f"{suite.name}_{name}",
-            (right := sum(getattr(answer, kind) for answer in answers)) / len(answers),
-            "higher",
-            wilson(right, len(answers)),
-            None if kind == "told" else suite.chance,
-        )
+        counted(f"{suite.name}_{name}", counts(kind), None if kind == "told" else suite.chance, seed)
         for name, kind in kinds.items()
     ]

@@ -4,7 +4,7 @@ Stories are the unit, as their tokens are not independent. An interval is the pe
 stories are drawn with replacement, as many as there are, and the figure is computed anew from their sums.
 """
 
-# S stories, C sums that a figure is made of, R repetitions
+# S stories, C sums that a figure is made of, G groups, R repetitions
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,14 +27,20 @@ def ratio(sums_RC: np.ndarray) -> np.ndarray:
     return sums_RC[..., 0] / sums_RC[..., 1]
 
 
-def interval(sums_SC: np.ndarray, value: Value = ratio, seed: int = 0, repetitions: int = REPETITIONS) -> Interval:
+def interval(
+    sums_SC: np.ndarray, value: Value = ratio, seed: int = 0, repetitions: int = REPETITIONS
+) -> Interval | None:
     """Where 95 % of the figures of resampled stories lie. `sums_SC` is what each story adds to the sums.
+
+    None for fewer than two stories, and where there is nothing to divide by.
 
     >>> low, high = interval(np.array([[1.0, 1], [0, 1], [1, 1], [0, 1]] * 100))
     >>> round(low, 2), round(high, 2)
     (0.45, 0.55)
     """
     stories, generator = len(sums_SC), np.random.default_rng(seed)
+    if stories < 2:
+        return None
     figures = []
     for some in _shares(repetitions, stories):
         weights_RS = generator.multinomial(stories, np.full(stories, 1 / stories), size=some)
@@ -43,7 +49,7 @@ def interval(sums_SC: np.ndarray, value: Value = ratio, seed: int = 0, repetitio
     found_R = np.concatenate(figures)
     found_R = found_R[np.isfinite(found_R)]  # a draw of stories that have none of what is divided by says nothing
     if not len(found_R):
-        return math.nan, math.nan
+        return None
     low, high = np.quantile(found_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
@@ -59,7 +65,7 @@ class Paired:
     """
 
     difference: float
-    interval: Interval
+    interval: Interval | None
     p_value: float
     stories: int
 
@@ -99,7 +105,7 @@ def _shares(repetitions: int, stories: int) -> Iterator[int]:
         yield min(size, repetitions - first)
 
 
-def wilson(right: int, of: int) -> Interval:
+def wilson(right: float, of: int) -> Interval:
     """95 % of a share that was counted (Wilson 1927): sound also for few and at the ends.
 
     >>> low, high = wilson(8, 10)
@@ -109,3 +115,20 @@ def wilson(right: int, of: int) -> Interval:
     z, share = 1.959964, right / of
     middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
     return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+
+
+def counted(name: str, counts_G2: np.ndarray, reference: float | None = None, seed: int = 0) -> Measure:
+    """The share of what is right: of each group, how many are and how many there are.
+
+    What is in one group is alike (items with the same continuations, wishes about one story), so groups are drawn for
+    the interval (Cameron, Gelbach and Miller 2008). Where each has the same share, as where all is right, drawing says
+    nothing: there it is Wilson's, of as many as there are groups.
+
+    >>> low, high = counted("right", np.array([[4, 4]] * 16)).interval
+    >>> round(float(low), 2), round(float(high), 2)
+    (0.81, 1.0)
+    """
+    right, of = counts_G2.sum(axis=0)
+    differ = np.ptp(ratio(counts_G2)) > 0
+    around = interval(counts_G2, seed=seed) if differ else wilson(len(counts_G2) * right / of, len(counts_G2))
+    return Measure(name, float(right / of), "higher", around, reference)

@@ -37,18 +37,20 @@ class Corpus:
         self.split = split or ("validation" if "validation" in held else "all")
         if self.split != "all" and self.split not in held:
             raise DataError(f"{spec} has no {self.split} split, only {' and '.join(held)}: leave out --split for all")
-        self._splits = tuple(held.values()) if self.split == "all" else (held[self.split],)
+        self._splits = held if self.split == "all" else {self.split: held[self.split]}
+        self.counted: Counter[str] = Counter()
+        """How many stories of each split there were in the latest pass."""
         self.unreadable: Counter[str] = Counter()
         """What could not be read in the latest pass, by reason."""
         self.repaired: Counter[str] = Counter()
         """What could be read after a repair, by reason."""
 
     def __iter__(self) -> Iterator[str]:
-        self.unreadable, self.repaired = Counter(), Counter()
+        self.counted, self.unreadable, self.repaired = Counter(), Counter(), Counter()
         return islice(self._readable(), self.max_stories)
 
     def _readable(self) -> Iterator[str]:
-        for split in self._splits:
+        for name, split in self._splits.items():
             for record in self._source.stories(split):
                 problem = record.problem or ""
                 if record.text is None:
@@ -60,6 +62,7 @@ class Corpus:
                 else:
                     if problem:
                         self.repaired[problem] += 1
+                    self.counted[name] += 1
                     yield Ordered(record.text, record.fields[ORDER]) if self._orders(record) else record.text
 
     def _orders(self, record: Record) -> bool:

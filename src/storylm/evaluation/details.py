@@ -7,8 +7,8 @@ as its tokens do. Kinds of parts, see `text.words` for what a name, a word and s
 - by position: bytes since the beginning of the story;
 - by the story's length: of stories of so many scored bytes;
 - the first sentence, and the rest;
-- names; rare words, which stand in fewer than one in a hundred of these stories and are no names; other words; and
-  what is between words;
+- names; rare words, which are none of the thousand commonest (`text.common_words`) and no names; other words; and what
+  is between words;
 - speech, and what is told.
 """
 
@@ -16,7 +16,6 @@ as its tokens do. Kinds of parts, see `text.words` for what a name, a word and s
 
 import bisect
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,12 +26,12 @@ import numpy as np
 from storylm.evaluation.calibration import Calibration, calibrate, likeliest
 from storylm.evaluation.likelihood import Scored
 from storylm.model.transformer import Transformer
+from storylm.text.common_words import common_words
 from storylm.text.tokenizer import Tokenizer
 from storylm.text.words import Span, name_spans, sentence_spans, speech_spans, word_spans, words
 
 POSITIONS = (0, 100, 200, 400, 800, 1600)  # bytes; each part is from one to the next
 LENGTHS = (0, 400, 800, 1200, 1600)
-RARE = 0.01  # of the stories
 
 
 @dataclass
@@ -96,12 +95,11 @@ class Details:
         )
         ordered_N = nats_N[np.lexsort((places_N, stories_N))].astype(np.float64)
         ends = np.cumsum(np.bincount(stories_N, minlength=len(self._stories)))
-        common = _common_words([text for text, _ in self._stories])
         parts: dict[str, dict[str, Part]] = {}
         for (text, size), nats in zip(self._stories, np.split(ordered_N, ends[:-1]), strict=True):
             if size:
                 nats_B = spread(text, self._tokenizer.spans([text])[0][: len(nats)], nats, size)
-                for kind, name, where in parts_of(text, size, common):
+                for kind, name, where in parts_of(text, size):
                     parts.setdefault(kind, {}).setdefault(name, Part()).add(nats_B[where])
         for kind in parts:
             parts[kind] = {name: parts[kind][name] for name in _NAMES[kind] if name in parts[kind]}
@@ -127,7 +125,7 @@ def byte_starts(text: str) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(sizes)))
 
 
-def parts_of(text: str, size: int, common: set[str]) -> Iterator[tuple[str, str, slice | np.ndarray]]:
+def parts_of(text: str, size: int) -> Iterator[tuple[str, str, slice | np.ndarray]]:
     """(kind, name, bytes of it) for every part of a story's first `size` bytes."""
     for first, end, name in zip(POSITIONS, (*POSITIONS[1:], size), _NAMES["position"], strict=True):
         if first < size:
@@ -141,7 +139,13 @@ def parts_of(text: str, size: int, common: set[str]) -> Iterator[tuple[str, str,
     kinds = _NAMES["words"]
     names = {span[0] for span in name_spans(text)}
     for first, end in word_spans(text):
-        kind = "names" if first in names else "other words" if words(text[first:end])[0] in common else "rare words"
+        kind = (
+            "names"
+            if first in names
+            else "other words"
+            if words(text[first:end])[0] in common_words()
+            else "rare words"
+        )
         space = first > 0 and text[first - 1] == " "
         kinds_B[starts[first - space] : starts[end]] = kinds.index(kind)
     for number, kind in enumerate(kinds):
@@ -156,12 +160,6 @@ def _marked(starts: np.ndarray, spans: list[Span]) -> np.ndarray:
     for first, end in spans:
         marked_B[starts[first] : starts[end]] = True
     return marked_B
-
-
-def _common_words(stories: list[str]) -> set[str]:
-    """Words of at least one in a hundred stories."""
-    counts = Counter(word for text in stories for word in set(words(text)))
-    return {word for word, count in counts.items() if count >= RARE * len(stories)}
 
 
 def _ranges(edges: tuple[int, ...]) -> list[str]:

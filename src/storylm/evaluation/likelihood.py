@@ -32,6 +32,11 @@ from storylm.model.store import check_vocabulary
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 
+CONVENTION = (
+    "Each story is scored from its first token, given only the start token and, where it has one, its order; the end "
+    "token is left out; bytes are those of the scored text in UTF-8."
+)
+"""In a sentence, to stand beside a figure."""
 STORIES_AT_ONCE = 2048  # sorted by length together; what is in memory at a time
 Progress = Callable[[int, int], None]  # stories and tokens scored so far
 Combine = Callable[[Sequence[float]], Sequence[float]]  # totals of these stories to those of all
@@ -226,7 +231,13 @@ def _places(batch: list[Window]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(stories), np.concatenate([w.first + places for w, places in zip(batch, kept, strict=True)])
 
 
-def _beginning(tokenizer: Tokenizer, ids: np.ndarray) -> str:
+def seen(tokenizer: Tokenizer, story: str, context: int) -> str:
+    """As much of a story as a context holds after its order: what is scored of it without a stride."""
+    ids, room = tokenizer.encode(story), max(0, context - len(tokenizer.encode(order_of(story))))
+    return story if len(ids) <= room else _beginning(tokenizer, ids[:room])
+
+
+def _beginning(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray) -> str:
     """The text of a story's first tokens, without a last character that is not all there."""
     return tokenizer.decode(ids).rstrip("\ufffd")
 

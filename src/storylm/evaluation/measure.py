@@ -33,6 +33,13 @@ class Measure:
             "reference": _number(self.reference),
         }
 
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "Measure":
+        """What `to_json` made."""
+        ends = [math.nan if end is None else float(end) for end in row["interval"] or ()]
+        interval = (ends[0], ends[1]) if ends else None
+        return cls(row["name"], row["value"], row["direction"], interval, row["reference"])
+
 
 def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)

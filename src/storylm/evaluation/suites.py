@@ -6,8 +6,8 @@ itself) is exactly at chance. An item is right if the model gives its continuati
 of the others; per token is reported beside it. By contrast, what is compared is how much a beginning adds: a
 continuation's nats less their mean over the group's beginnings, so that one that is likely everywhere wins nowhere
 (the idea of Holtzman et al. 2021; small models are above chance by it first). Freely, the model goes on by itself,
-always by the likeliest token, and counts as right if its first sentence has a word of the right continuation that no
-other one has, and none of theirs.
+always by the likeliest token, and counts as right if its first sentence has the key word of the right continuation, and
+no other one's: its last word, unless the suite names others ("thanks thank": either).
 """
 
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ class Item:
     right: int
     group: int = 0
     """Items of one group have the same continuations."""
+    named: tuple[str, ...] = ()
+    """The key words of each continuation, with spaces between, where they are not its last word."""
 
     @property
-    def tells(self) -> tuple[frozenset[str], ...]:
-        """The words of each continuation that no other one has."""
-        each = [set(words(text)) for text in self.continuations]
-        return tuple(
-            frozenset(own - set().union(*(each[j] for j in range(len(each)) if j != i))) for i, own in enumerate(each)
-        )
+    def keys(self) -> tuple[frozenset[str], ...]:
+        """What each continuation is known by in free text."""
+        named = self.named or [words(text)[-1] for text in self.continuations]
+        return tuple(frozenset(of_one.split()) for of_one in named)
 
     def is_told(self, free: str) -> bool:
         """Whether a free continuation is right: see the top of the file.
@@ -47,7 +47,7 @@ class Item:
         True
         """
         found = set(words((sentences(free) or [""])[0]))
-        return [bool(found & own) for own in self.tells] == [i == self.right for i in range(len(self.continuations))]
+        return [bool(found & own) for own in self.keys] == [i == self.right for i in range(len(self.continuations))]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f"no prompt suite {name!r}: there are {', '.join(SUITES)}")
     content = read_prompts(name)
     items = [
-        Item(beginning, tuple(group["options"]), right, number)
+        Item(beginning, tuple(group["options"]), right, number, tuple(group.get("keys", ())))
         for number, group in enumerate(content["groups"])
         for right, beginning in enumerate(group["beginnings"])
     ]

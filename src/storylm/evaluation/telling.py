@@ -6,6 +6,7 @@ as much): the model goes on from there, and the true ending is at hand.
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,17 @@ from storylm.text.words import sentence_spans, words
 
 SHARE = 0.4
 FILES = (".txt", ".jsonl")
+_CUT = ("length", "context")  # of `Story.ended`
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a model tells stories that are judged: as it predicts, at this temperature. Figures of stories told in
+    different manners do not compare."""
+
+    temperature: float = 0.8
+    max_new_tokens: int = 256
+    seed: int = 0
 
 
 def part(story: str) -> Told | None:
@@ -54,27 +66,26 @@ def tell_endings(
     model: Transformer,
     tokenizer: Tokenizer,
     beginnings: Sequence[str],
-    sampling: Sampling,
-    max_new_tokens: int,
-    seed: int = 0,
+    manner: Manner,
     batch_size: int = 32,
     progress: Callable[[int], None] = lambda told: None,
 ) -> list[Told]:
     """Each beginning, and what the model makes of it; a long one loses its front, as far as the context asks for it."""
+    length, sampling = manner.max_new_tokens, Sampling(temperature=manner.temperature)
     # Each has a seed of its own, so that what two stories have in common is the model's doing.
     stories = [
-        Story(beginning, seed + number, read_prompt(model, tokenizer, beginning, max_new_tokens, "left"))
+        Story(beginning, manner.seed + number, read_prompt(model, tokenizer, beginning, length, "left"))
         for number, beginning in enumerate(beginnings)
     ]
-    for _ in tell_together(model, tokenizer, stories, sampling, max_new_tokens, stop=(), batch_size=batch_size):
+    for _ in tell_together(model, tokenizer, stories, sampling, length, stop=(), batch_size=batch_size):
         progress(sum(story.ended is not None for story in stories))
     progress(len(stories))
-    return [Told(story.prompt, story.told) for story in stories]
+    return [Told(story.prompt, story.told, story.ended in _CUT) for story in stories]
 
 
 def read_told(path: Path) -> list[Told]:
     """Stories of a file, as `storylm generate --output` writes them; .jsonl may say what
-    each began with ("prompt").
+    each began with ("prompt"), and why it is over ("ended").
 
     Raises:
         DataError: no such file, or no stories in it.
@@ -98,14 +109,18 @@ def _texts(path: Path) -> list[Told]:
 def _lines(path: Path) -> list[Told]:
     stories = []
     try:
-        lines = expanded(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = expanded(path).read_text(encoding="utf-8-sig").split("\n")  # U+2028 ends no line of JSON
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the stories of {path}: {error}") from error
-    for number, line in enumerate(filter(str.strip, lines), 1):
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             text, prompt = row["text"], row.get("prompt") or ""
-            stories.append(Told(prompt, text[len(prompt) :]) if text.startswith(prompt) else Told("", text))
+            prompt = prompt if text.startswith(prompt) else ""
+            cut = None if row.get("ended") is None else row["ended"] in _CUT
+            stories.append(Told(prompt, text[len(prompt) :], cut))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f'{path}, story {number}: not like {{"text": "...", "prompt": "..."}}') from error
+            raise DataError(f'{path}, line {number}: not like {{"text": "...", "prompt": "..."}}') from error
     return stories

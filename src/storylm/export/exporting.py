@@ -12,7 +12,7 @@ from torch import Tensor
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.config.files import atomic_folder
 from storylm.data.grammar import stories
-from storylm.export.card import CARD, WRITTEN_BY, model_card
+from storylm.export.card import CARD, has_own_words, model_card
 from storylm.export.formats import FORMATS, ROUNDING, Scores
 from storylm.export.provenance import Provenance
 from storylm.model.store import check_vocabulary
@@ -52,10 +52,11 @@ def export(
     out: str | Path,
     precision: str | None = None,
     provenance: Provenance | None = None,
+    license: str | None = None,
 ) -> Exported:
     """Write the folder `out` in one of `FORMATS`, whole or not at all, once it has been read back and compared.
 
-    `provenance` is for the model card that a folder for the Hub has.
+    `provenance` and `license` are for the model card that a folder for the Hub has.
 
     >>> export(model, tokenizer, "gguf", "stories-gguf", "f16").comparisons         # doctest: +SKIP
 
@@ -80,7 +81,7 @@ def export(
         with atomic_folder(out.absolute()) as folder:  # which needs a name: `.` has none
             row.write(model, tokenizer, folder, precision)
             if row.card:
-                card = model_card(model.config, tokenizer, out.name, provenance or Provenance())
+                card = model_card(model.config, tokenizer, out.name, provenance or Provenance(), license)
                 (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
             comparisons = {
                 file: _compare(scores, model, tokenizer, file, ROUNDING[precision])
@@ -132,8 +133,7 @@ def _check_replaceable(out: Path, written: dict[str, int]) -> None:
     """Raise `UsageError` where renaming would delete what an export did not write."""
     for path in _files(out):
         name = path.relative_to(out).as_posix()
-        own_words = name == CARD and WRITTEN_BY not in path.read_text(encoding="utf-8", errors="replace")
-        if own_words or name not in written:
+        if (name == CARD and has_own_words(path)) or name not in written:
             raise UsageError(f"{out} holds {name}, which exporting there would delete: name a new folder")
 
 

@@ -9,20 +9,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from storylm.config.errors import DataError, SetupError, UsageError
-from storylm.export.card import CARD, model_card, renamed
+from storylm.export.card import CARD, has_own_words, model_card, renamed
 from storylm.export.exporting import export
 from storylm.export.packages import package
-from storylm.export.provenance import provenance
+from storylm.export.provenance import Provenance, provenance
 from storylm.model.store import load
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
-def push(folder: Path, repo: str, *, public: bool = False, license: str | None = None) -> str:
+def push(
+    folder: Path, repo: str, *, public: bool = False, license: str | None = None, figures: Path | None = None
+) -> str:
     """Upload the model in `folder` as the repository `repo`, OWNER/NAME, and return its address.
 
-    A new repository is private unless `public`; one that exists stays as it is and gets a new commit. A README.md in
-    the folder goes along; where there is none, a card is written, with the `license` (a name of the Hub's, as "mit").
+    A new repository is private unless `public`; one that exists stays as it is and gets a new commit. A README.md that
+    a person wrote in the folder goes along; else a card is written, with the `license` (a name of the Hub's, as "mit")
+    and with the `figures` that judging wrote (`export.figures`).
 
     >>> push(Path("runs/story-5m/checkpoints/best"), "someone/stories")             # doctest: +SKIP
     'https://huggingface.co/someone/stories'
@@ -35,14 +38,17 @@ def push(folder: Path, repo: str, *, public: bool = False, license: str | None =
     if not _NAME.fullmatch(repo):
         raise UsageError(f"{repo!r} is no name of a repository: give OWNER/NAME, as in someone/stories-5m")
     card = folder / CARD
-    if license and card.is_file():
-        raise UsageError(f"{card} is there already and goes along: write license: {license} at its top instead")
     hub = package("huggingface_hub", extra="hub")
     model, tokenizer = load(folder)
-    if card.is_file():
+    origin = provenance(folder, model, figures)
+    # One that an export wrote knows more than can be found out about its folder.
+    goes_along = has_own_words(card) or (card.is_file() and origin == Provenance())
+    if license and goes_along:
+        raise UsageError(f"{card} is there already and goes along: write license: {license} at its top instead")
+    if goes_along:
         text = renamed(card.read_text(encoding="utf-8"), folder.name, repo)
     else:
-        text = model_card(model.config, tokenizer, repo, provenance(folder), license)
+        text = model_card(model.config, tokenizer, repo, origin, license)
     if not sys.stderr.isatty():
         package("huggingface_hub.utils", extra="hub").disable_progress_bars()
     with TemporaryDirectory(prefix="storylm-push-") as temporary:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,11 +61,9 @@ def figure(chart: Chart) -> "Figure":
     Raises:
         SetupError: there is no matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure  # not pyplot: that keeps every figure and picks a window system
-        from matplotlib.ticker import EngFormatter, MaxNLocator
-    except ImportError as error:
-        raise SetupError("charts need matplotlib: pip install 'storylm[report]'") from error
+    _matplotlib()
+    from matplotlib.figure import Figure  # not pyplot: that keeps every figure and picks a window system
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     drawn = Figure(figsize=(4.4, 3.2) if chart.small else (6.0, 3.9), layout="constrained", facecolor="none")
     axes = drawn.subplots()
@@ -105,9 +104,8 @@ def figure(chart: Chart) -> "Figure":
 
 
 def svg(chart: Chart) -> Html:
-    """The chart as an element of a page, in the page's colours."""
-    import matplotlib
-
+    """The chart as an element of a page, in the page's colours. Raises `SetupError` without matplotlib."""
+    matplotlib = _matplotlib()
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.family": "sans-serif"}):
         figure(chart).savefig(
@@ -125,10 +123,18 @@ def svg(chart: Chart) -> Html:
 
 
 def write_png(chart: Chart, path: Path) -> None:
-    """The chart as a picture on white."""
+    """The chart as a picture on white. Raises `SetupError` without matplotlib."""
     drawn = figure(chart)
     with atomic_file(path) as temporary:
         drawn.savefig(temporary, format="png", dpi=144, facecolor="white")
+
+
+def _matplotlib() -> ModuleType:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise SetupError("charts need matplotlib: pip install 'storylm[report]'") from error
+    return matplotlib
 
 
 def _thinned(points: Points) -> tuple[list[float], list[float]]:

@@ -1,4 +1,4 @@
-"""Which run won, and why: bits per byte in the end and after equal tokens, time and FLOPs; settings that differ."""
+"""Which run is ahead: bits per byte in the end and after equal tokens, time and FLOPs; settings that differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 from storylm.report.runs import Run
 
 AXES = ("tokens", "seconds", "FLOPs")
-# What differs between any two runs and explains nothing.
+# What differs between any two runs and is no setting of theirs.
 UNTOLD = ("name", "about")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Runs at the most of `axis` that all of them have used: bits per byte by run, None before a first evaluation."""
+    """Runs at the most of `axis` that all of them have used: bits per byte by run, None where one has no figure."""
 
     axis: str
     amount: float
@@ -45,17 +45,22 @@ def budgets(runs: Sequence[Run]) -> list[Budget]:
 
 
 def figure_at(run: Run, axis: str, amount: float) -> float | None:
-    """Bits per byte after `amount`, on the line between the evaluations before and after it; None before the first."""
+    """Bits per byte after `amount`, on the line between the evaluations before and after it.
+
+    None where there is none before or after, or one of the two found no figure: a run that diverged has none to show.
+    """
     of = run.along(axis)
-    points = [(of(row), row["bits_per_byte"]) for row in run.passes if row["bits_per_byte"] is not None]
-    if not points or amount < points[0][0]:
+    points = [(of(row), row.get("bits_per_byte")) for row in run.passes]
+    before = [point for point in points if point[0] <= amount][-1:]
+    after = [point for point in points if point[0] >= amount][:1]
+    if not before or not after:
         return None
-    xs, ys = zip(*points, strict=True)
-    return float(np.interp(amount, xs, ys))
+    (x0, y0), (x1, y1) = *before, *after
+    return None if y0 is None or y1 is None else float(np.interp(amount, (x0, x1), (y0, y1)))
 
 
 def verdict(runs: Sequence[Run]) -> str:
-    """Who won, by how much, and whether at equal budgets too, in a sentence or two."""
+    """Which run is best, by how much, in what it differs, and whether it leads at equal budgets; some sentences."""
     best = best_run(runs)
     if best is None or best.best is None:
         return "No run has been judged by validation stories yet."
@@ -69,17 +74,19 @@ def verdict(runs: Sequence[Run]) -> str:
     first = f"{best.name} is best: {figure:.4f} bits per byte{by}."
     compared = [budget for budget in budgets(runs) if budget.winner]
     same = [_words(budget) for budget in compared if budget.winner == best.name]
-    why = [] if second is None else [_because(best, next(run for run in runs if run.name == second[1]))]
+    what = [] if second is None else [_difference(best, next(run for run in runs if run.name == second[1]))]
     other = [f"{budget.winner} leads after {_words(budget)}" for budget in compared if budget.winner != best.name]
     also = [f"It leads after {_listed(same)}, too."] if same else []
-    return " ".join([first, *why, *also, *([f"But {_listed(other)}."] if other else [])])
+    return " ".join([first, *what, *also, *([f"But {_listed(other)}."] if other else [])])
 
 
-def _because(best: Run, second: Run) -> str:
-    """The first settings in which they differ."""
-    changed = [f"{name} is {mine}, not {other}" for name, (mine, other) in differing([best, second]).items()]
-    more = f" and {len(changed) - 3} settings more differ" if len(changed) > 3 else ""
-    return f"There {', '.join(changed[:3])}{more}." if changed else "Their settings are the same."
+def _difference(best: Run, second: Run) -> str:
+    """The first settings in which they differ; whether these are the cause, two runs do not tell."""
+    changed = [f"{name} ({mine}, not {other})" for name, (mine, other) in differing([best, second]).items()]
+    if not changed:
+        return "Their settings are the same."
+    more = [f"{len(changed) - 3} settings more"] if len(changed) > 3 else []
+    return f"It differs in {_listed([*changed[:3], *more])}."
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:

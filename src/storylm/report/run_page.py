@@ -1,4 +1,4 @@
-"""The page of `storylm report`: who won and why, how the loss fell, and what each run was."""
+"""The page of `storylm report`: which run is ahead, how the loss fell, and what each run was."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ LOGGED = (
 
 
 def run_charts(runs: Sequence[Run]) -> dict[str, Chart]:
-    """Every chart of the page, by a name for its file: bits per byte first, then what explains them."""
+    """Every chart of the page, by a name for its file: bits per byte first, then what is beside them."""
     charts = {}
     several = len(runs) > 1
     for axis, unit in AXES.items() if several else [("tokens", "tokens")]:
@@ -55,7 +55,7 @@ def run_page(runs: Sequence[Run]) -> str:
             else []
         ),
         section("How the loss fell", _about_loss(several), element("div", *main, class_="strip" if several else None)),
-        section("What explains it", "By tokens.", element("div", *rest, class_="strip")),
+        section("Beside it", "By tokens.", element("div", *rest, class_="strip")),
         section("Stories on the way", "The same prompt and seed each time.", *(_stories(run, several) for run in runs)),
         section("Data", "What the model learnt from, and was judged by.", *(_data(run) for run in runs)),
         section("Settings and machine", "Every setting of each run.", *(_settings(run) for run in runs)),
@@ -98,7 +98,12 @@ def _about_figures(runs: Sequence[Run]) -> str:
     if not judged_alike(runs):
         return "Beware: these runs were not judged by the same stories, so their figures do not compare to the digit."
     best = "Bits per byte and perplexity are those of the best evaluation"
-    return f"{best}; then bits per byte at the most that all runs have used." if len(runs) > 1 else f"{best}."
+    if len(runs) == 1:
+        return f"{best}."
+    return (
+        f"{best}; then bits per byte at the most that all runs have used. Runs from other seeds differ, too: "
+        "by how much takes several of each to say."
+    )
 
 
 def _glance(runs: Sequence[Run]) -> Html:

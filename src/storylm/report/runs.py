@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from storylm.config.errors import CheckpointError, UsageError
+from storylm.config.names import short_names
 from storylm.config.schema import RunConfig
 from storylm.model.count import flops_per_token, parameters
 from storylm.training.manifest import MANIFEST
@@ -82,16 +83,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     resolved = [folder.resolve() for folder in folders]
     if not folders or len(set(resolved)) < len(resolved):
         raise UsageError("name one or more run folders, each once")
-    return [_read(folder, name) for folder, name in zip(folders, _names(resolved), strict=True)]
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """As few of the last parts of each path as tell them apart."""
-    for depth in range(1, max(len(folder.parts) for folder in folders) + 1):
-        names = ["/".join(folder.parts[-depth:]) for folder in folders]
-        if len(set(names)) == len(names):
-            break
-    return names
+    names = short_names([folder.as_posix() for folder in resolved])
+    return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
 def _read(folder: Path, name: str) -> Run:

@@ -94,6 +94,13 @@ def _machine() -> dict[str, Any]:
     return {"platform": platform.platform(), "cpu": _cpu(), "cores": os.cpu_count(), "gpus": gpus}
 
 
+def device_name(device: torch.device) -> str:
+    """What computes, in a few words, as in "Some CPU, 2 threads"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu()}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{_cpu()} ({device.type})"
+
+
 def _cpu() -> str:
     """The processor's name; only Linux keeps it where it can be read without a subprocess."""
     info = Path("/proc/cpuinfo")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from storylm.config.schema import RunConfig
 from storylm.data.batches import PackedBatches, PaddedBatches
 from storylm.data.prepare import Prepared, prepare_cached
 from storylm.data.preparing.plan import OWN
+from storylm.export.card import write_card
+from storylm.export.provenance import provenance
 from storylm.model.families import to_config_json
 from storylm.model.store import load, write_model_files
 from storylm.model.transformer import Transformer
@@ -166,8 +168,18 @@ def _run(
         finally:
             session.observers.close()
         result = result_of(session, folder, reason)
+        if ranks.is_main and session.state.ended:
+            _write_cards(folder, config, tokenizer)
         session.observers.message(last_words(session, result))
         return result
+
+
+def _write_cards(folder: Path, config: RunConfig, tokenizer: Tokenizer) -> None:
+    """A model card in the checkpoints that one loads, once the run is over; no run is to fail for want of one."""
+    with suppress(OSError):
+        for checkpoint in (folder / "checkpoints" / name for name in ("best", "last")):
+            if checkpoint.is_dir():
+                write_card(checkpoint, config.model, tokenizer, folder.absolute().name, provenance(checkpoint))
 
 
 @dataclass(frozen=True)

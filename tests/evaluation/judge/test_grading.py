@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.judge.stand_in import GOOD, TROUBLES, reply
+from evaluation.judge.stand_in import GOOD, TROUBLES, completion, reply, serving
 from storylm.config.errors import DataError, SetupError, UsageError
-from storylm.evaluation.judge import rubric
+from storylm.evaluation.judge import judged, rubric
+from storylm.evaluation.judge.asking import ATTEMPTS, Judge
 from storylm.evaluation.judge.cost import estimate
 from storylm.evaluation.judge.endpoint import Endpoint
 from storylm.evaluation.judge.figures import age_groups, mean_by_beginning, measures
-from storylm.evaluation.judge.grading import ATTEMPTS, Judge, grade
+from storylm.evaluation.judge.grading import grade
 from storylm.evaluation.judge.kept import Kept
 from storylm.evaluation.judge.pace import Pace, backoff, retry_after
 from storylm.evaluation.judge.rubric import BadAnswer, Grades
@@ -43,7 +44,7 @@ def test_the_judge_reads_the_beginning_the_mark_and_the_rest(server, tmp_path):
     assert asked["response_format"]["json_schema"]["schema"]["required"] == [*rubric.ASPECTS, "age_group"]
     assert (asked["model"], asked["temperature"]) == ("wise", 0.0)
     row = json.loads((tmp_path / "answers.jsonl").read_text().splitlines()[0])
-    assert (row["judge"], row["rubric"], row["grades"]) == ("wise", rubric.fingerprint(), GOOD)
+    assert (row["judge"], row["rubric"], row["grades"]) == (judge_at(server).name, rubric.fingerprint(), GOOD)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -261,3 +262,126 @@ def test_intervals_draw_beginnings_not_stories():
 def test_age_groups_are_counted():
     grades = [Grades(1, 1, 1, 1, letter) for letter in "BBE"] + [None]
     assert age_groups(grades) == {"A": 0, "B": 2, "C": 0, "D": 0, "E": 1, "F": 0}
+
+
+def test_the_key_goes_to_no_proxy_where_the_judge_is_on_this_machine(server, tmp_path, monkeypatch):
+    with serving() as proxy:
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        Endpoint(server.url, KEY).ask({"messages": ["", {"content": ""}]})
+        assert (server.keys, proxy.requests) == ([f"Bearer {KEY}"], [])
+        Endpoint("http://judge.example/v1").ask({"messages": ["", {"content": ""}]})  # another machine, and no key
+        assert [one["path"] for one in proxy.requests] == ["http://judge.example/v1/chat/completions"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<think>{so} a child of {four or five}</think>" + json.dumps(GOOD),
+        f"<think>As {json.dumps({**GOOD, 'plot': 1})}? No.</think>\n```json\n{json.dumps(GOOD)}\n```",
+        f'{json.dumps(GOOD)}\n{{"note": {{"done": true}}}}',
+        "{" * 5000 + json.dumps({**GOOD, "note": {"of": {"mine": 1}}}),
+        json.dumps([GOOD]),
+    ],
+)
+def test_grades_are_found_behind_thoughts(answer):
+    assert rubric.read(answer) == Grades(7, 4, 6, 5, "C")
+
+
+def test_grades_that_are_none_are_not_replaced_by_a_draft():
+    with pytest.raises(BadAnswer, match="grammar is 11"):
+        rubric.read(f"<think>{json.dumps(GOOD)}</think>{json.dumps({**GOOD, 'grammar': 11})}")
+
+
+@pytest.mark.parametrize("content", ["", None, '{"grammar": 7, "cre'])
+def test_a_judge_that_is_cut_off_twice_is_not_paid_a_third_time(server, tmp_path, content):
+    cut = completion("", finish="length")
+    cut["choices"][0]["message"]["content"] = content
+    server.script = [lambda handler: reply(handler, cut)] * ATTEMPTS
+    found = run(server, tmp_path, STORIES[:1], max_tokens=77)
+    assert (found.grades, len(server.requests)) == ([None], 2)
+    assert "77 tokens (--judge-max-tokens)" in next(iter(found.failures))
+    assert [one["max_tokens"] for one in server.requests] == [77, 77]
+    assert server.requests[0]["messages"] != server.requests[1]["messages"]  # at temperature 0, the same says the same
+    assert (found.tokens_in, found.tokens_out) == (600, 60)  # nothing came of them, and they are paid
+
+
+def test_tokens_of_every_attempt_count(server, tmp_path):
+    server.script = [TROUBLES["grade 11"], TROUBLES["no json"], TROUBLES["no choices"], TROUBLES["cut at its longest"]]
+    found = run(server, tmp_path, STORIES[:1])
+    row = json.loads((tmp_path / "answers.jsonl").read_text())
+    assert (found.tokens_in, found.tokens_out, row["attempts"]) == (4 * 300, 4 * 30, 5)  # one answer says of none
+    assert (row["tokens_in"], row["tokens_out"]) == (4 * 300, 4 * 30)
+
+
+def test_a_model_that_knows_the_newer_name_of_the_length_is_asked_by_it(server, tmp_path):
+    def newer(handler) -> None:
+        said = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+        reply(handler, {"error": {"message": said, "param": "max_tokens"}}, 400)
+
+    server.script = [newer]
+    found = run(server, tmp_path, STORIES, max_tokens=1234)
+    assert found.grades == [Grades(7, 4, 6, 5, "C")] * 5
+    first, *others = server.requests
+    assert first["max_tokens"] == 1234
+    assert [(one.get("max_tokens"), one["max_completion_tokens"]) for one in others] == [(None, 1234)] * 5
+    run(server, tmp_path, STORIES, max_tokens=1234)
+    assert len(server.requests) == 6  # kept under the same key
+    server.script = [newer, newer]
+    with pytest.raises(SetupError, match="--judge-max-tokens"):
+        run(server, tmp_path, STORIES, max_tokens=1235)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice", "other"),
+    [
+        ("'temperature' does not support 0.0 with this model", "--judge-temperature", "--no-schema"),
+        ("unknown field response_format", "--no-schema", "--judge-temperature"),
+        ("max_tokens must be at most 128", "--judge-max-tokens", "--no-schema"),
+    ],
+)
+def test_a_refusal_blames_what_the_server_names(server, tmp_path, said, advice, other):
+    server.script = [lambda handler: reply(handler, {"error": said}, 400)]
+    with pytest.raises(SetupError, match=advice) as caught:
+        run(server, tmp_path)
+    assert other not in str(caught.value)
+
+
+def test_judges_of_one_name_share_nothing(server, tmp_path):
+    with serving() as elsewhere:
+        elsewhere.grades = lambda story: {**GOOD, "plot": 1}
+        assert [one.plot for one in run(server, tmp_path).grades if one] == [5] * 5
+        assert [one.plot for one in run(elsewhere, tmp_path).grades if one] == [1] * 5
+        assert (len(server.requests), len(elsewhere.requests)) == (5, 5)
+        written_otherwise = Judge(Endpoint(f"{server.url}/chat/completions"), "wise", per_minute=1e6, parallel=1)
+        with Kept(tmp_path / "answers.jsonl") as kept:
+            grade(written_otherwise, STORIES, kept)
+        assert len(server.requests) == 5
+        ways = [{}, {"temperature": 0.5}, {"schema": False}, {"max_tokens": 5000}, {"per_minute": 5}]
+        judges = [judge_at(server, **way) for way in ways] + [judge_at(elsewhere), written_otherwise]
+    assert len({one.name for one in judges}) == len({one.key(STORIES[0]) for one in judges}) == 5
+
+
+@pytest.mark.parametrize("grades", [None, {}, [7, 4], {**GOOD, "grammar": 11}, {**GOOD, "age_group": 3}])
+def test_a_damaged_row_is_named(server, tmp_path, grades):
+    run(server, tmp_path)
+    path = tmp_path / "answers.jsonl"
+    first, second, *others = path.read_text().splitlines()
+    row = {name: value for name, value in {**json.loads(second), "grades": grades}.items() if value is not None}
+    path.write_text("\n".join([first, json.dumps(row), *others, ""]))
+    with pytest.raises(DataError, match="line 2, is no answer of a judge"):
+        Kept(path)
+
+
+def test_figures_that_are_damaged_are_no_other_judge(tmp_path):
+    row = {"rubric": rubric.fingerprint(), "grades": [GOOD, None]}
+    path = tmp_path / "judged.json"
+    for name, found in {"a": row, "b": {**row, "grades": [{}, GOOD]}, "c": 3, "d": {**row, "rubric": "x"}}.items():
+        judged.add(path, name, found)  # type: ignore[arg-type]
+    judged.add(path, "e", {"grades": row["grades"]})
+    assert judged.others(path, "me", 2) == {"a": [Grades(7, 4, 6, 5, "C"), None]}
+    assert judged.others(path, "a", 2) == judged.others(path, "me", 3) == {}
+    path.write_text("{")
+    assert judged.others(path, "me", 2) == {}

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from unicodedata import category
 from urllib.parse import urlsplit
@@ -17,6 +18,19 @@ from storylm.evaluation.judge.rubric import BadAnswer
 LARGEST_ANSWER = 2**22  # bytes
 TRY_AGAIN = (408, 409, 425, 429)
 """Besides every 5xx."""
+ADVICE = {
+    401: "is the key right that the environment variable named by --api-key-env holds?",
+    403: "may the key ask this model?",
+    404: "are --endpoint and --judge right?",
+}
+NOT_TAKEN = (400, 422)
+"""The server does not take something in the request; it mostly names what."""
+ADVICE_BY_NAME = {
+    "temperature": "it may not take this --judge-temperature",
+    "max_": "it may not take this --judge-max-tokens",
+    "response_format": "it may know no JSON schemas (--no-schema)",
+    "schema": "it may know no JSON schemas (--no-schema)",
+}
 
 
 class Busy(Exception):  # noqa: N818 - not ours to mend
@@ -27,11 +41,21 @@ class Busy(Exception):  # noqa: N818 - not ours to mend
         self.wait = wait
 
 
+class NotTakenError(SetupError):
+    """The server does not take the request as it is; `said` is what it says about that."""
+
+    def __init__(self, message: str, said: str):
+        super().__init__(message)
+        self.said = said
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, and the tokens that were counted for it (None where the server does not tell)."""
+    """What the model said, whether it was `cut` off as too long, and the tokens that were counted for it (None where
+    the server does not tell)."""
 
     text: str
+    cut: bool = False
     tokens_in: int | None = None
     tokens_out: int | None = None
 
@@ -48,25 +72,30 @@ class Endpoint:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise UsageError(f"--endpoint {self.url} is no address such as https://api.openai.com/v1")
-        if self.key and parts.scheme == "http" and not _is_here(parts.hostname):
+        if self.key and parts.scheme == "http" and not self._is_here:
             raise UsageError(f"--endpoint {self.url} would have the key travel in the open: use https")
 
     @property
-    def chat(self) -> str:
-        """Where chats are completed.
+    def base(self) -> str:
+        """The address, one for all ways to write it.
 
-        >>> Endpoint("http://localhost:8000/v1/").chat
-        'http://localhost:8000/v1/chat/completions'
+        >>> Endpoint("http://localhost:8000/v1/").base
+        'http://localhost:8000/v1'
         """
-        url = self.url.rstrip("/")
-        return url if url.endswith("/chat/completions") else f"{url}/chat/completions"
+        return self.url.rstrip("/").removesuffix("/chat/completions")
+
+    @property
+    def chat(self) -> str:
+        """Where chats are completed."""
+        return f"{self.base}/chat/completions"
 
     def ask(self, body: dict[str, Any]) -> Answer:
         """The model's answer to one request.
 
         Raises:
             Busy: it makes sense to ask again later.
-            BadAnswer: it answered, but not with a message.
+            BadAnswer: what came is no chat completion.
+            NotTakenError: it may make sense to ask with other parameters.
             SetupError: it does not make sense to ask again.
         """
         headers = {"Content-Type": "application/json", "User-Agent": "storylm"}
@@ -74,7 +103,7 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self.key}"
         request = urllib.request.Request(self.chat, json.dumps(body).encode(), headers)
         try:
-            with _OPENER.open(request, timeout=self.timeout) as response:
+            with self._opener.open(request, timeout=self.timeout) as response:
                 raw = response.read(LARGEST_ANSWER + 1)
         except urllib.error.HTTPError as error:
             with error:
@@ -86,6 +115,20 @@ class Endpoint:
             raise BadAnswer(f"the answer is longer than {LARGEST_ANSWER >> 20} MiB")
         return _answer(raw)
 
+    @cached_property
+    def _opener(self) -> urllib.request.OpenerDirector:
+        # To this machine without a proxy: the key would travel to the proxy in the open. Https is a tunnel through it.
+        direct = [urllib.request.ProxyHandler({})] if self._is_here else []
+        return urllib.request.build_opener(_NoRedirect, *direct)
+
+    @property
+    def _is_here(self) -> bool:
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
     def _refused(self, error: urllib.error.HTTPError) -> Exception:
         try:
             said = error.read(10_000).decode("utf-8", "replace")
@@ -94,14 +137,11 @@ class Endpoint:
         why = f"{error.code} {self._told(said or str(error.reason))}"
         if error.code in TRY_AGAIN or error.code >= 500:
             return Busy(why, retry_after(error.headers.get("Retry-After")))
-        advice = {
-            401: "is the key right that the environment variable named by --api-key-env holds?",
-            403: "may the key ask this model?",
-            404: "are --endpoint and --judge right?",
-            400: "it may know no JSON schemas (--no-schema) or not this --judge-temperature",
-            422: "it may know no JSON schemas (--no-schema)",
-        }
-        return SetupError(f"{self.chat} refuses ({why})" + (f": {advice[error.code]}" if error.code in advice else ""))
+        refuses = f"{self.chat} refuses ({why})"
+        if error.code in NOT_TAKEN:
+            named = dict.fromkeys(advice for name, advice in ADVICE_BY_NAME.items() if name in said)
+            return NotTakenError(f"{refuses}: {', or '.join(named or dict.fromkeys(ADVICE_BY_NAME.values()))}", said)
+        return SetupError(f"{refuses}: {ADVICE[error.code]}" if error.code in ADVICE else refuses)
 
     def _told(self, text: str) -> str:
         """What a stranger said, fit for a terminal, and without the key."""
@@ -117,9 +157,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
-
-
 def _answer(raw: bytes) -> Answer:
     try:
         content = json.loads(raw)
@@ -127,18 +164,11 @@ def _answer(raw: bytes) -> Answer:
         text = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise BadAnswer(f"the server's answer is no chat completion: {error!r}"[:200]) from error
-    if not isinstance(text, str) or not text.strip():
-        raise BadAnswer("the answer is empty")
-    if choice.get("finish_reason") == "length":
-        raise BadAnswer("the answer was cut at its longest")
     usage = content.get("usage")
     counted = usage if isinstance(usage, dict) else {}
     numbers = [counted.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    return Answer(text, *(number if isinstance(number, int) else None for number in numbers))
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return Answer(
+        text if isinstance(text, str) else "",  # a judge that thinks may come to no word before it is cut off
+        choice.get("finish_reason") == "length",
+        *(number if isinstance(number, int) else None for number in numbers),
+    )

@@ -10,13 +10,19 @@ from threading import Lock
 from typing import Any
 
 from storylm.config.errors import DataError
+from storylm.evaluation.judge.rubric import BadAnswer, Grades, from_values
 
 
 class Kept:
-    """Rows by their `key`, in memory and in a file; the last one of a key counts.
+    """Rows in a file, and the grades of each by its `key` in memory; the last row of a key counts.
 
     >>> with Kept(path) as kept:                                                # doctest: +SKIP
-    ...     kept.add({"key": "4f2a", "grades": {}})
+    ...     kept.add({"key": "4f2a", "grades": {"grammar": 7, "creativity": 4, ...}})
+    ...     kept.get("4f2a")
+    Grades(grammar=7, creativity=4, ...)
+
+    Raises:
+        DataError: a line of the file is no answer of a judge.
     """
 
     def __init__(self, path: Path):
@@ -25,14 +31,14 @@ class Kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._grades: dict[str, Grades] = {}
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 row = json.loads(line)
-                self._rows[row["key"]] = row
-            except (ValueError, KeyError, TypeError) as error:
+                self._grades[row["key"]] = from_values(row["grades"])
+            except (ValueError, KeyError, TypeError, AttributeError, BadAnswer) as error:
                 raise DataError(
-                    f"{path}, line {number}, is no answer of a judge: delete that line, or choose another --out"
+                    f"{path}, line {number}, is no answer of a judge ({error!r}): delete it, or choose another --out"
                 ) from error
         self._file = open(path, "ab")  # noqa: SIM115 - closed by `__exit__`
         if len(whole) < len(content):
@@ -45,11 +51,11 @@ class Kept:
         self._file.close()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._grades)
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The row of this key, if there is one."""
-        return self._rows.get(key)
+    def get(self, key: str) -> Grades | None:
+        """The grades of this key, if there are some."""
+        return self._grades.get(key)
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep a row: when this returns, it is on disk. From any thread."""
@@ -58,4 +64,4 @@ class Kept:
             self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._rows[row["key"]] = row
+            self._grades[row["key"]] = from_values(row["grades"])

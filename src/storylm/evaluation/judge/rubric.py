@@ -20,6 +20,7 @@ ASPECTS = ("grammar", "creativity", "consistency", "plot")
 LOWEST, HIGHEST = 1, 10
 AGE_GROUPS = {"A": "3 or under", "B": "4 to 5", "C": "6 to 7", "D": "8 to 9", "E": "10 to 12", "F": "13 to 16"}
 SEPARATOR = "***"
+MOST_BRACES = 200  # that are tried as the beginning of an object: a judge may think aloud for long, but answers last
 
 INSTRUCTIONS = f"""\
 You grade an exercise in telling stories. A student was given the beginning of a story and told how it goes on. \
@@ -79,22 +80,34 @@ def messages(story: Told) -> list[dict[str, str]]:
 
 
 def read(answer: str) -> Grades:
-    """The grades in a judge's answer, which may have words or a fence around the object.
+    """The grades in a judge's answer, which may have words, thoughts or a fence around the object.
 
-    >>> read('```json\\n{"grammar": 7, "creativity": 4, "consistency": 6, "plot": 5, "age_group": "b"}\\n```').plot
+    >>> grades = '{"grammar": 7, "creativity": 4, "consistency": 6, "plot": 5, "age_group": "b"}'
+    >>> read('<think>{so} {"plot": 3}?</think>' + grades).plot
     5
 
     Raises:
         BadAnswer: there is no such object in it, or a grade is out of range.
     """
-    found = re.search(r"\{.*\}", answer, re.DOTALL)
-    try:
-        values = json.loads(found[0]) if found else None
-    except (ValueError, RecursionError) as error:
-        raise BadAnswer(f"the JSON cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise BadAnswer("there is no JSON object in the answer")
-    return from_values(values)
+    objects = _objects(answer)
+    if not objects:
+        raise BadAnswer("there is no whole JSON object in the answer")
+    graded = [values for values in objects if any(aspect in values for aspect in ASPECTS)]
+    return from_values((graded or objects)[-1])  # the last: what comes before is a draft, or the rubric's example
+
+
+def _objects(answer: str) -> list[dict[str, Any]]:
+    """The JSON objects in a text, in their order; what is within another is a part of that."""
+    found, end = [], 0
+    for place in [match.start() for match in re.finditer(r"\{", answer)][-MOST_BRACES:]:
+        if place < end:
+            continue
+        try:
+            values, end = json.JSONDecoder().raw_decode(answer, place)
+        except (ValueError, RecursionError):
+            continue
+        found.append(values)
+    return found
 
 
 def from_values(values: dict[str, Any]) -> Grades:

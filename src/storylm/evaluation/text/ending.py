@@ -1,4 +1,4 @@
-"""Well-formed to the end: stories that end where a sentence does, and quotation marks that close."""
+"""Well-formed to the end: stories that end, and do so where a sentence does, and quotation marks that close."""
 
 import re
 
@@ -32,6 +32,12 @@ def _balanced(text: str) -> bool:
     return text.count('"') % 2 == 0 and (not steps or (min(steps) >= 0 and steps[-1] == 0))
 
 
+def reached_limit(story: Told) -> tuple[float, float]:
+    """Whether the story was stopped because it was as long as it may be, of those of which that is known."""
+    return bool(story.cut), story.cut is not None
+
+
+REACHED_LIMIT = StoryMetric("reached_limit", "reference", reached_limit)
 METRICS = (
     StoryMetric("ended_properly", "higher", ended),
     StoryMetric("balanced_quotes", "higher", balanced_quotes),

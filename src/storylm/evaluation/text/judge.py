@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from storylm.config.errors import SetupError
+from storylm.data.instruct import Ordered
 from storylm.evaluation.likelihood import evaluate
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.per_story import PerStory
@@ -56,7 +57,7 @@ def check_extra() -> None:
 def judge_stories(
     stories: Sequence[Told],
     real: Real | None = None,
-    judge: tuple[Transformer, Tokenizer] | None = None,
+    eyes: tuple[Transformer, Tokenizer] | None = None,
     train: Iterable[str] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda what: None,
@@ -65,8 +66,10 @@ def judge_stories(
     """Every figure that can be had from what is given.
 
     Args:
-        real: for reference values, and for what compares: BLEU, ROUGE, uncommon words and, with `judge`, MAUVE.
-        judge: a model to take MAUVE's features from; also says how likely it finds the stories.
+        real: for reference values, and for what compares: BLEU, ROUGE and, with `eyes`, MAUVE.
+            BLEU and ROUGE compare endings of the same beginning, so there are none where the two differ.
+        eyes: a model to take MAUVE's features from; also says how likely it finds the stories. Only what was seen with
+            the same eyes compares.
         train: the training stories, read once, for what is memorised.
         seed: of intervals and clusters.
         progress: is told what comes next.
@@ -77,19 +80,19 @@ def judge_stories(
     """
     measures = []
     metrics = list(METRICS if metrics is None else metrics)
-    if real is not None and real.others:
-        metrics.append(readability.uncommon(readability.common_words(story.text for story in real.others)))
+    if any(story.cut is not None for story in stories):
+        metrics.append(ending.REACHED_LIMIT)
     for metric in metrics:
         progress(metric.name)
         measures.append(metric.measure(stories, real.endings if real else None, seed))
     told = [story.told for story in stories]
     true = [story.told for story in real.endings] if real else []
-    if len(true) == len(told) and all(story.beginning for story in stories):
+    if real and all(given := [story.beginning for story in stories]) and given == [s.beginning for s in real.endings]:
         progress("bleu and rouge")
         measures += overlap(told, true, seed)
-    if judge is not None:
+    if eyes is not None:
         progress("mauve")
-        measures += _by_model(told, true, [story.told for story in real.others] if real else [], judge, seed)
+        measures += _seen(eyes, stories, real or Real([], []), seed)
     if train is not None:
         progress("training stories")
         echoes = Echoes([*told, *true])
@@ -98,20 +101,21 @@ def judge_stories(
     return measures
 
 
-def _by_model(
-    told: list[str], true: list[str], others: list[str], judge: tuple[Transformer, Tokenizer], seed: int
-) -> list[Measure]:
-    """How likely the judge finds the stories, and MAUVE against `others`."""
-    model, tokenizer = judge
-    groups = [[text for text in group if text.strip()] for group in (told, true, others)]
+def _seen(eyes: tuple[Transformer, Tokenizer], stories: Sequence[Told], real: Real, seed: int) -> list[Measure]:
+    """How likely the eyes find what was told, given its beginning, and MAUVE of it against further stories."""
+    model, tokenizer = eyes
+    groups = [[one for one in some if one.told.strip()] for some in (stories, real.endings, real.others)]
+    texts = [Ordered(story.told, story.beginning) for group in groups for story in group]
     features, nats = LastState(), PerStory(tokenizer.end_id)
-    evaluate(model, tokenizer, [text for group in groups for text in group], listeners=[features, nats])
+    if texts:
+        stride = max(1, model.config.context // 2)  # a beginning may fill the context
+        evaluate(model, tokenizer, texts, stride=stride, listeners=[features, nats])
     edges = np.cumsum([len(group) for group in groups])[:-1]
     bits_S2 = np.stack([nats.story_nats / np.log(2), nats.story_bytes], axis=1)
     told_2, true_2, _ = np.split(bits_S2, edges)
-    measures = [summed("judge_bits_per_byte", "reference", told_2, true_2 if true else None, seed=seed)]
+    measures = [summed("eyes_bits_per_byte", "reference", told_2, true_2 if len(true_2) else None, seed=seed)]
     if groups[2]:
         of_told, of_true, of_others = np.split(features.features, edges)
-        reference = mauve(of_true, of_others, seed) if len(of_true) else None
-        measures.append(Measure("mauve", mauve(of_told, of_others, seed), "higher", None, reference))
+        value, reference = (mauve(some, of_others, seed) for some in (of_told, of_true))
+        measures.append(Measure("mauve", value, "higher", None, reference))
     return measures

@@ -19,6 +19,8 @@ SCALE = 5.0
 EXPLAINED = 0.9
 MIXTURES = 25
 CLUSTERINGS = 10
+LEAST = 20
+"""Stories of either kind; fewer make no two clusters of ten."""
 _ROUNDS, _STARTS = 100, 5
 
 
@@ -47,14 +49,16 @@ class LastState:
         return np.array([self._states[story] for story in sorted(self._states)])
 
 
-def mauve(told_PD: np.ndarray, real_QD: np.ndarray, seed: int = 0) -> float:
-    """From near 0 (nothing in common) to 1 (the same distribution).
+def mauve(told_PD: np.ndarray, real_QD: np.ndarray, seed: int = 0) -> float | None:
+    """From near 0 (nothing in common) to 1 (the same distribution); None for fewer than 20 points of either kind.
 
     >>> points = np.random.default_rng(0).normal(size=(200, 8))
     >>> round(mauve(points, points), 6), mauve(points, points + 9) < 0.02
     (1.0, True)
     """
-    clusters = max(2, round(min(len(told_PD), len(real_QD)) / 10))
+    if min(len(told_PD), len(real_QD)) < LEAST:
+        return None
+    clusters = round(min(len(told_PD), len(real_QD)) / 10)
     points = np.concatenate([told_PD, real_QD])
     points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     points, areas = principal(points), []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,16 @@ class Told:
 
     beginning: str
     told: str
+    cut: bool | None = None
+    """Whether it was stopped for its length, rather than ended; None where that is not known."""
 
     @property
     def text(self) -> str:
         return self.beginning + self.told
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON's types."""
+        return {"prompt": self.beginning, "told": self.told, "cut": self.cut}
 
 
 @dataclass(frozen=True)

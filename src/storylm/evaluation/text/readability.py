@@ -4,15 +4,12 @@ Stories of this kind are for children of three or four, so easier is not better:
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
 from storylm.evaluation.text.metric import StoryMetric, Told
+from storylm.text.common_words import common_words
 from storylm.text.words import sentences, words
-
-COMMON = 1000
 
 
 def syllables(word: str) -> int:
@@ -38,19 +35,17 @@ def flesch_kincaid(sums: np.ndarray) -> np.ndarray:
     return 0.39 * of_words / of_sentences + 11.8 * of_syllables / of_words - 15.59
 
 
-def common_words(stories: Iterable[str]) -> frozenset[str]:
-    """The thousand commonest words of real stories."""
-    return frozenset(word for word, _ in Counter(word for text in stories for word in words(text)).most_common(COMMON))
+def uncommon(story: Told) -> tuple[float, float]:
+    """Words beyond the thousand commonest, and all, as Dale and Chall (1948) do with a list of familiar words.
+
+    >>> uncommon(Told("", "A happy zebra!"))
+    (1, 3)
+    """
+    found = words(story.told)
+    return sum(word not in common_words() for word in found), len(found)
 
 
-def uncommon(common: frozenset[str]) -> StoryMetric:
-    """The share of words beyond the thousand commonest, as Dale and Chall (1948) do with a list of familiar words."""
-
-    def sums(story: Told) -> tuple[float, float]:
-        found = words(story.told)
-        return sum(word not in common for word in found), len(found)
-
-    return StoryMetric("uncommon_words", "reference", sums)
-
-
-METRICS = (StoryMetric("flesch_kincaid_grade", "reference", _reading, flesch_kincaid),)
+METRICS = (
+    StoryMetric("flesch_kincaid_grade", "reference", _reading, flesch_kincaid),
+    StoryMetric("uncommon_words", "reference", uncommon),
+)

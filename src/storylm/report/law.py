@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.optimize import least_squares
+
+from storylm.config.errors import SetupError, UsageError
+
+FREE = 5  # numbers that are fitted: as many losses at least
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,22 @@ def fit(losses: list[tuple[float, float, float]], floor: float | None = None) ->
     """The law nearest to (parameters, tokens, loss), by squared differences of logarithms; and their RMS.
 
     A `floor` that is known is kept. Starts from several places, since the surface has more than one valley.
+
+    Raises:
+        SetupError: there is no scipy.
+        UsageError: too few losses, or of models all of one size or all after as many tokens.
     """
+    try:
+        from scipy.optimize import least_squares
+    except ImportError as error:
+        raise SetupError("fitting a law needs scipy: pip install 'storylm[report]'") from error
+
+    sizes, seen = {row[0] for row in losses}, {row[1] for row in losses}
+    if len(losses) < FREE or len(sizes) < 2 or len(seen) < 2:
+        raise UsageError(
+            f"a law of size and tokens wants {FREE} runs or more, of several sizes and after several numbers of "
+            f"tokens: here are {len(losses)}, of {len(sizes)} sizes, after {len(seen)} numbers of tokens"
+        )
     parameters, tokens, loss = (np.array(column) for column in zip(*losses, strict=True))
     log_n, log_d = np.log(parameters), np.log(tokens)
 

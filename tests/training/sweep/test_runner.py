@@ -1,0 +1,153 @@
+"""Runs of a sweep: each once, so many at a time, and nothing lost by Ctrl-C, a failure or a damaged record."""
+
+import json
+import signal
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from storylm.config.errors import UsageError
+from storylm.config.load import to_yaml
+from storylm.training.run_folder import with_absolute_paths
+from storylm.training.sweep import runner
+from storylm.training.sweep.grid import read_grid
+from storylm.training.sweep.runner import Listed, Sweep
+
+STAND_IN = Path(__file__).with_name("stand_in.py")
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch) -> None:
+    monkeypatch.setattr(
+        runner,
+        "train_command",
+        lambda point, folder: [sys.executable, str(STAND_IN), *point.overrides, "--out", str(folder)],
+    )
+
+
+def points(*rates: str):
+    return read_grid(["story-1m", f"optim.lr={','.join(rates)}"]).points()
+
+
+def swept(folder: Path, *rates: str, jobs: int = 1, progress=lambda line: None) -> Sweep:
+    found = Sweep(folder)
+    found.run(Listed(points(*rates)), jobs, progress)
+    return found
+
+
+def calls(folder: Path) -> list[list[str]]:
+    return [line.split() for line in (folder / "calls.txt").read_text().splitlines()]
+
+
+def test_every_point_is_run_once_and_remembered(tmp_path) -> None:
+    said: list[str] = []
+    found = swept(tmp_path / "sweep", "1e-3", "1e-2", progress=said.append)
+    assert [row[0] for row in calls(found.folder)] == ["lr=1e-3", "lr=1e-2"]
+    entry = json.loads((found.folder / "sweep.json").read_text())["runs"]["lr=1e-2"]
+    assert (entry["ended"], entry["varied"]) == ("finished", {"optim.lr": "1e-2"})
+    assert entry["bits_per_byte"] == pytest.approx(1.0)
+    assert said[1].startswith("lr=1e-3: finished, 2.0000 bits per byte; 1 of 2 done, about ")
+    assert said[-1].endswith("2 of 2 done")
+    said.clear()
+    swept(tmp_path / "sweep", "1e-3", "1e-2", "1e-1", progress=said.append)
+    assert [row[0] for row in calls(found.folder)] == ["lr=1e-3", "lr=1e-2", "lr=1e-1"]
+    assert said[:2] == ["lr=1e-3: finished before; 1 of 3 done", "lr=1e-2: finished before; 2 of 3 done"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_as_many_at_a_time_as_asked(tmp_path, jobs: int) -> None:
+    swept(tmp_path / "sweep", "1e-3", "2e-3", "3e-3", "4e-3", jobs=jobs)
+    times = [(float(began), float(ended)) for _, began, ended in calls(tmp_path / "sweep")]
+    at_once = max(sum(began <= moment < ended for began, ended in times) for moment, _ in times)
+    assert at_once == jobs
+
+
+def test_a_failure_is_told_and_only_that_is_run_again(tmp_path) -> None:
+    found = swept(tmp_path / "sweep", "9", "8", "1e-2")
+    assert {name: entry["ended"] for name, entry in found.record.items()} == {
+        "lr=9": "failed",
+        "lr=8": "diverged",
+        "lr=1e-2": "finished",
+    }
+    assert found.record["lr=9"]["why"] == "storylm: the machine has no such thing"
+    assert found.record["lr=8"]["bits_per_byte"] is None
+    swept(tmp_path / "sweep", "9", "8", "1e-2")
+    assert [row[0] for row in calls(tmp_path / "sweep")] == ["lr=9", "lr=8", "lr=1e-2", "lr=9"]
+
+
+@pytest.mark.parametrize(
+    ("number", "raised", "code"), [(signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, SystemExit, 143)]
+)
+def test_who_stops_it_loses_nothing(tmp_path, number, raised, code: int) -> None:
+    folder = tmp_path / "sweep"
+
+    def stop(line: str) -> None:
+        if line == "lr=0.5: begun":
+            deadline = time.monotonic() + 10
+            while not (folder / "lr=0.5" / "begun").exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            signal.raise_signal(number)
+
+    began = time.monotonic()
+    with pytest.raises(raised):
+        swept(folder, "1e-2", "0.5", "1e-3", progress=stop)
+    assert time.monotonic() - began < 20  # it did not wait for the run's end
+    assert [row[0] for row in calls(folder)] == ["lr=1e-2", "lr=0.5"]
+    assert (folder / "lr=0.5" / "checkpoints").is_dir()  # saved on its way
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    again = swept(folder, "1e-2", "0.5", "1e-3")
+    assert [row[0] for row in calls(folder)] == ["lr=1e-2", "lr=0.5", "lr=0.5", "lr=1e-3"]
+    assert {entry["ended"] for entry in again.record.values()} == {"finished"}
+    assert code > 128
+
+
+def test_a_mistake_on_the_way_leaves_no_process_behind(tmp_path) -> None:
+    class Mistaken:
+        total, left = 2, points("0.5")
+
+        def ask(self):
+            if self.left:
+                return self.left.pop()
+            raise UsageError("no such setting")
+
+        def tell(self, point, outcome) -> None: ...
+
+    began = time.monotonic()
+    with pytest.raises(UsageError, match="no such setting"):
+        Sweep(tmp_path / "sweep").run(Mistaken(), jobs=2)
+    assert time.monotonic() - began < 20
+
+
+def test_a_damaged_record_is_made_anew_from_the_folders(tmp_path) -> None:
+    swept(tmp_path / "sweep", "1e-2")
+    (tmp_path / "sweep" / "sweep.json").write_text('{"runs": {')
+    with pytest.warns(UserWarning, match="damaged"):
+        found = swept(tmp_path / "sweep", "1e-2")
+    (entry,) = found.record.values()
+    assert entry["ended"] == "finished"
+    assert len(calls(tmp_path / "sweep")) == 1
+
+
+def test_a_folder_of_other_things_or_other_settings_is_refused(tmp_path) -> None:
+    (tmp_path / "thesis").touch()
+    with pytest.raises(UsageError, match="holds no sweep"):
+        Sweep(tmp_path)
+    folder = tmp_path / "sweep"
+    swept(folder, "1e-2", "1e-3")
+    (point,) = [point for point in points("1e-2", "1e-3") if point.name == "lr=1e-2"]
+    other = point.config.model_copy(update={"tokenizer": "gpt2"})
+    (folder / "lr=1e-2" / "config.yaml").write_text(to_yaml(with_absolute_paths(other)))
+    with pytest.raises(UsageError, match=r"other settings .*tokenizer: gpt2 there, bpe here"):
+        swept(folder, "1e-2", "1e-3")
+
+
+def test_mistakes_show_before_anything_runs(tmp_path) -> None:
+    for words in (["optim.lrr=1e-3,1e-2"], ["optim.lr=1e-3,quick"]):
+        with pytest.raises(UsageError):
+            Listed(read_grid(["story-1m", *words]).points())
+    with pytest.raises(UsageError, match="each value once"):
+        Listed(points("1e-3", "1e-3"))
+    assert all(one.name != other.name for one, other in pairwise(points("1e-3", "1e-2", "1e-1")))
