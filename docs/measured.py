@@ -186,6 +186,21 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+def equal_time() -> str:
+    """Every offline figure of models that were trained for the same minutes, beside that of real stories or of chance."""
+    models = read("equal-time")["models"]
+    signs = {"higher": "up", "lower": "down", "reference": "as real"}
+    lines = [f"| figure | better | {' | '.join(f'`{name}`' for name in models)} | reference |"]
+    lines.append("|---|---|" + "--:|" * (len(models) + 1))
+    for key in ("metrics", "learned_judge"):
+        for number, first in enumerate(next(iter(models.values()))[key]):
+            rows = [model[key][number] for model in models.values()]
+            assert all(row["name"] == first["name"] for row in rows)
+            cells = [first["name"].replace("_", " "), signs[first["direction"]], *(_short(row["value"]) for row in rows)]
+            lines.append(f"| {' | '.join(cells)} | {_short(first.get('reference'))} |")
+    return "\n".join(lines)
+
+
 def learned_judge() -> str:
     """A judge that learned damage, beside what is simpler, on every kind of damage."""
     kinds = read("learned-judge")["kinds"]
@@ -267,6 +282,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "precision": precision,
     "exports": exports,
     "metrics": metrics,
+    "equal-time": equal_time,
     "learned-judge": learned_judge,
     "reliability": reliability,
 }
