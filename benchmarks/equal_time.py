@@ -76,6 +76,11 @@ def main(given: list[str] | None = None) -> int:
     write_text(options.output, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     storylm("leaderboard", *runs, "--data", VALIDATION, "--split", "all", "--eyes", eyes, "--out", options.pages)
     storylm("report", *runs, "--out", options.pages / "report.html", "--png", folder / "charts")
+    for page in options.pages.iterdir():  # for others to read: where files lie here is nothing to them
+        text = page.read_text(encoding="utf-8")
+        for here in (SHARED / "data", SHARED / "reference", folder, ROOT):
+            text = text.replace(f"{here.resolve()}/", "")
+        write_text(page, text)
     return 0
 
 

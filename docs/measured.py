@@ -187,7 +187,7 @@ def metrics() -> str:
 
 
 def equal_time() -> str:
-    """Every offline figure of models that were trained for the same minutes, beside that of real stories or of chance."""
+    """Every offline figure of models trained for the same minutes, beside that of real stories or of chance."""
     models = read("equal-time")["models"]
     signs = {"higher": "up", "lower": "down", "reference": "as real"}
     lines = [f"| figure | better | {' | '.join(f'`{name}`' for name in models)} | reference |"]
@@ -196,9 +196,17 @@ def equal_time() -> str:
         for number, first in enumerate(next(iter(models.values()))[key]):
             rows = [model[key][number] for model in models.values()]
             assert all(row["name"] == first["name"] for row in rows)
-            cells = [first["name"].replace("_", " "), signs[first["direction"]], *(_short(row["value"]) for row in rows)]
+            cells = [first["name"].replace("_", " "), signs[first["direction"]]]
+            cells += [_beside(row, first.get("reference")) for row in rows]
             lines.append(f"| {' | '.join(cells)} | {_short(first.get('reference'))} |")
     return "\n".join(lines)
+
+
+def _beside(row: dict[str, Any], reference: float | None) -> str:
+    """A figure, and in brackets its own reference where that is not about the first model's."""
+    own = row.get("reference")
+    other = own is not None and reference is not None and abs(own - reference) > 0.2 * abs(reference)
+    return _short(row["value"]) + (f" ({_short(own)})" if other else "")
 
 
 def learned_judge() -> str:
