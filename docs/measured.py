@@ -203,10 +203,11 @@ def equal_time() -> str:
 
 
 def _beside(row: dict[str, Any], reference: float | None) -> str:
-    """A figure, and in brackets its own reference where that is not about the first model's."""
-    own = row.get("reference")
-    other = own is not None and reference is not None and abs(own - reference) > 0.2 * abs(reference)
-    return _short(row["value"]) + (f" ({_short(own)})" if other else "")
+    """A figure, and in brackets its own reference where that is not the first model's."""
+    from storylm.report.leaderboard import own_reference
+
+    own = own_reference(row.get("reference"), reference)
+    return _short(row["value"]) + (f" ({_short(own)})" if own is not None else "")
 
 
 def learned_judge() -> str:

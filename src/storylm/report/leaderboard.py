@@ -1,7 +1,7 @@
 """A leaderboard as tables, Markdown and JSON: bits per byte and how sure they are, then what models know and tell."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ NOTES = (
 )
 ARROWS = (
     "↑ more is better, ↓ less is better, ≈ near the figure of real stories is better. Below what models know "
-    "stands chance."
+    "stands chance. In brackets: real stories cut where this model's are, where that makes a difference."
 )
 
 
@@ -66,7 +66,7 @@ def telling(board: Board) -> Table:
     columns = [one for one in first if one is not None]
     head = ["model", *(f"{_title(one.name)} {BETTER[one.direction]}" for one in columns)]
     rows = [
-        [place.entry.short, *(_brief(one.name, _value(place.entry.findings.measure(one.name))) for one in columns)]
+        [place.entry.short, *(_beside(one, place.entry.findings.measure(one.name), _brief) for one in columns)]
         for place in board.places
     ]
     last = "real stories" if board.questions.stories else "chance"
@@ -79,7 +79,7 @@ def everything(board: Board) -> Table:
     head = ["figure", *(place.entry.short for place in board.places), "reference", ""]
     rows = []
     for one in findings[0].measures:
-        values = [shown(_value(of.measure(one.name))) for of in findings]
+        values = [_beside(one, of.measure(one.name), lambda _, value: shown(value)) for of in findings]
         rows.append([one.name.replace("_", " "), *values, shown(one.reference), BETTER[one.direction]])
     return Table(head, rows, texts=1)
 
@@ -182,8 +182,19 @@ def probability(value: float) -> str:
     return f"{value:.2g}" if value > 0.0001 else "0.0001"
 
 
-def _value(one: Measure | None) -> float | None:
-    return None if one is None else one.value
+def own_reference(reference: float | None, column: float | None) -> float | None:
+    """A model's own reference where the column's would mislead: beside stories cut short stand real ones cut short."""
+    if reference is None or column is None or abs(reference - column) <= 0.05 * abs(column):
+        return None
+    return reference
+
+
+def _beside(first: Measure, one: Measure | None, say: Callable[[str, float | None], str]) -> str:
+    """A model's figure, with its own reference where that is not the column's."""
+    if one is None:
+        return say(first.name, None)
+    own = own_reference(one.reference, first.reference)
+    return say(one.name, one.value) + ("" if own is None else f" ({say(one.name, own)})")
 
 
 def _brief(name: str, value: float | None) -> str:
