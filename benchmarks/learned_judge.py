@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from metric_validation import judge_model
+from metric_validation import STORIES260K, seeing
 from peers.data import REAL, SHARED
 from peers.machine import commit, versions
 from rich.console import Console
@@ -133,7 +133,7 @@ def main(given: list[str] | None = None) -> int:
             name = f"minutes-1, trained for {options.minutes:g} min"
             model, tokenizer = base_model(options.minutes, Path(folder) / "run")
         else:
-            name, (model, tokenizer) = "stories260K", judge_model()
+            name, (model, tokenizer) = STORIES260K, seeing(STORIES260K)
     assert tokenizer is not None
     train = list(islice(stories_of(REAL), LEARNED_FROM, LEARNED_FROM + options.stories))
     valid = list(islice(stories_of(SHARED / "data" / "tinystories-valid.txt.xz"), options.judged))

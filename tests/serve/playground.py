@@ -42,11 +42,14 @@ def browser() -> Iterator[Any]:
 
 
 def save_babbler(folder: Path, context: int = 4096) -> Path:
-    """A model of random weights: with top_k=50 it never ends, and babbles on in bytes that make no characters."""
+    """A model of random weights: with top_k=50 it never ends, and babbles on in bytes that make no characters.
+
+    It is large enough that who stops it stops it long before its context is full.
+    """
     _, tokenizer = storylm.load("grammar-1m")
     assert tokenizer is not None
     config = storylm.ModelConfig(
-        family="llama", layers=2, width=64, heads=2, context=context, vocab_size=tokenizer.vocab_size, tied=False
+        family="llama", layers=4, width=512, heads=8, context=context, vocab_size=tokenizer.vocab_size, tied=False
     )
     torch.manual_seed(5)
     model = storylm.Transformer(config)

@@ -147,8 +147,7 @@ def test_a_fault_costs_the_jobs_of_its_model_and_no_more(client, caplog):
     batcher = client.app.state.batcher
     body = {"prompt": "a", "temperature": 0}
     before = client.post(URL, json={"model": "qwen3", **body}).json()["choices"]
-    reader = batcher.hosts["qwen3"].decoder._reader
-    reader.read = lambda parts: 1 / 0
+    batcher.hosts["qwen3"].decoder.step = lambda: 1 / 0
     answer = client.post(URL, json={"model": "qwen3", **body})
     assert answer.status_code == 500
     number = error(answer)["message"].split()[-1]

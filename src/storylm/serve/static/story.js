@@ -125,7 +125,7 @@ export class Story {
     ink.className = "ink";
     ink.textContent = word.text ? word.text.trimStart() : END;
     element.append(word.text.slice(0, word.text.length - word.text.trimStart().length), ink);
-    if (!word.text.trim()) element.setAttribute("aria-label", shown(word.text));
+    if (!/[^\s\p{C}]/u.test(word.text)) element.setAttribute("aria-label", shown(word.text));
     if (!word.text) element.classList.add("end");
     const own = nats(word);
     if (own !== null) {

@@ -75,5 +75,5 @@ export function shown(text, within = false) {
   if (text === "") return "the end";
   if (/^<\|.*\|>$|^<\/?s>$/.test(text)) return "the end";
   const signs = text.replaceAll("\n", "↵").replace(/^ (?=\S)/, "");
-  return within && /^\p{L}/u.test(text) ? `…${signs}` : signs.replace(/^ +$/, "␣");
+  return within && /^\p{L}/u.test(text) ? `…${signs}` : signs.replace(/^[\s\p{C}]+$/u, "␣");
 }
