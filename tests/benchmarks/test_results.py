@@ -21,6 +21,21 @@ def test_storylm_is_ahead_of_every_peer_on_every_shape() -> None:
             assert max(speeds, key=speeds.__getitem__) == "storylm"
 
 
+def test_telling_in_eight_bits_is_far_ahead_of_every_peer_and_costs_next_to_nothing() -> None:
+    goals = {
+        "1": {"times llama.cpp-q8_0": 1.0, "times transformers-fp32": 5.0},
+        "32": {"times ctranslate2-int8": 1.3, "times transformers-fp32": 8.0},
+    }
+    for name, shape in json.loads((RESULTS / "generate-cpu.json").read_text(encoding="utf-8"))["shapes"].items():
+        for batch, wanted in goals.items():
+            (ours,) = (row for row in shape[batch]["contenders"] if row["contender"] == "storylm-int8")
+            for peer, goal in wanted.items():
+                assert ours[peer]["median"] >= goal, (name, batch, peer)
+    for model in json.loads((RESULTS / "precision.json").read_text(encoding="utf-8"))["models"].values():
+        kinds = {kind: row["bits_per_byte"] for kind, row in model["kinds"].items()}
+        assert max(kinds.values()) - kinds["fp32"] <= 0.005
+
+
 def test_every_damage_is_ranked_by_a_metric_that_is_about_it() -> None:
     metrics = json.loads((RESULTS / "metrics.json").read_text(encoding="utf-8"))["metrics"]
     about = {
@@ -30,6 +45,7 @@ def test_every_damage_is_ranked_by_a_metric_that_is_about_it() -> None:
         "swapped names": ("kept_names", "eyes_bits_per_byte"),
         "repeated sentences": ("repeated_sentences", "repeated_4_grams", "compression_ratio"),
         "cut off": ("ended_properly",),
+        "another story's ending": ("eyes_bits_per_byte",),
     }
     for damage, names in about.items():
         for name in names:
