@@ -2,13 +2,14 @@
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 import torch
 
 from storylm.generation.engine import generate, tell
 from storylm.generation.sampling import Sampling
+from storylm.serve import api
 
 URL = "/v1/completions"
 
@@ -180,6 +181,23 @@ def test_attention_of_requests_at_once_is_of_each_alone(served, models):
             assert echo.result()["choices"] == likely
     finally:
         hook.remove()
+
+
+def test_more_looks_than_a_server_bears_are_turned_away_and_stories_go_on(served, monkeypatch):
+    client, go_on = served(), threading.Event()
+    maps = api.attention_maps
+    monkeypatch.setattr(api, "LOOKS", 3)
+    monkeypatch.setattr(api, "attention_maps", lambda *given: go_on.wait(timeout=20) and maps(*given))
+    body = {"model": "gpt_neo", "prompt": "abc"}
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(client.post, "/v1/attention", json=body) for _ in range(4)]
+        (turned_away,) = wait(answers, timeout=20, return_when=FIRST_COMPLETED).done
+        assert turned_away.result().status_code == 429
+        assert "retry-after" in turned_away.result().headers
+        assert ask(client, prompt="a", max_tokens=3)["usage"]["completion_tokens"] <= 3
+        go_on.set()
+    assert sorted(answer.result().status_code for answer in answers) == [200, 200, 200, 429]
+    assert client.post("/v1/attention", json=body).status_code == 200
 
 
 def test_models_health_and_figures(client):

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -31,6 +32,7 @@ from storylm.serve.settings import ServeSettings
 log = logging.getLogger("storylm.serve")
 STATIC = Path(__file__).parent / "static"
 RETRY_SECONDS = "2"
+LOOKING, LOOKS = 2, 32  # threads that compute attention, and how many requests for it may be on their way
 PROMPTS = "give a text, token ids from 0 on, or a list of up to 64 of either, none of them empty"
 ERROR = {
     "type": "object",
@@ -119,6 +121,7 @@ class _Service:
 
     def __init__(self, batcher: Batcher, settings: ServeSettings, metrics: Metrics):
         self._batcher, self._settings, self._metrics = batcher, settings, metrics
+        self._looking, self._looks = ThreadPoolExecutor(LOOKING, "storylm-attention"), 0
 
     async def complete(self, request: Request, body: CompletionRequest) -> Response:
         """Tell one or several stories."""
@@ -205,7 +208,15 @@ class _Service:
         token = len(ids) - 1 if body.token is None else body.token
         if token >= len(ids):
             raise ApiError(400, "invalid_value", f"token={token}: there are {len(ids)}", "token")
-        maps = await asyncio.to_thread(attention_maps, host.model, ids, token)
+        if self._looks == LOOKS:
+            raise ApiError(429, "too_many_requests", REFUSALS[429])
+        self._looks += 1
+        try:  # in threads of their own: stories do not wait for them
+            maps = await asyncio.get_running_loop().run_in_executor(
+                self._looking, attention_maps, host.model, ids, token
+            )
+        finally:
+            self._looks -= 1
         weights = [[[round(weight, 4) for weight in head] for head in layer] for layer in maps[:, :, 0].tolist()]
         return _respond({"tokens": [host.token_text(id) for id in ids], "token": token, "weights": weights})
 
