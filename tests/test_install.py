@@ -20,7 +20,7 @@ MODULES = sorted(
     # So does what serves with FastAPI's; `serve.server` asks for the extra.
     if path.name not in ("__main__.py", "on_datatrove.py")
     and path.relative_to(SOURCE).as_posix()
-    not in ("serve/api.py", "serve/guard.py", "serve/metrics.py", "serve/server.py")
+    not in {f"serve/{name}.py" for name in ("api", "errors", "guard", "metrics", "server", "service")}
 )
 
 

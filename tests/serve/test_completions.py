@@ -9,7 +9,7 @@ import torch
 
 from storylm.generation.engine import generate, tell
 from storylm.generation.sampling import Sampling
-from storylm.serve import api
+from storylm.serve import service
 
 URL = "/v1/completions"
 
@@ -185,9 +185,9 @@ def test_attention_of_requests_at_once_is_of_each_alone(served, models):
 
 def test_more_looks_than_a_server_bears_are_turned_away_and_stories_go_on(served, monkeypatch):
     client, go_on = served(), threading.Event()
-    maps = api.attention_maps
-    monkeypatch.setattr(api, "LOOKS", 3)
-    monkeypatch.setattr(api, "attention_maps", lambda *given: go_on.wait(timeout=20) and maps(*given))
+    maps = service.attention_maps
+    monkeypatch.setattr(service, "LOOKS", 3)
+    monkeypatch.setattr(service, "attention_maps", lambda *given: go_on.wait(timeout=20) and maps(*given))
     body = {"model": "gpt_neo", "prompt": "abc"}
     with ThreadPoolExecutor(4) as threads:
         answers = [threads.submit(client.post, "/v1/attention", json=body) for _ in range(4)]
