@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from storylm.cli import options
-from storylm.cli.stories import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from storylm.evaluation.corpus import Corpus
     from storylm.evaluation.measure import Measure
     from storylm.evaluation.per_story import PerStory
-
-COLUMN = 36  # the narrowest column in which a story is pleasant to read
 
 
 def compare(
@@ -52,6 +47,7 @@ def compare(
     from rich.console import Console
 
     from storylm.cli.judging import judge_in_full
+    from storylm.cli.side_by_side import side_by_side
     from storylm.config.errors import UsageError
     from storylm.config.files import write_text
     from storylm.evaluation.corpus import Corpus
@@ -115,8 +111,7 @@ def compare(
         }
         write_text(output, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     console = Console(highlight=False)
-    show = _side_by_side if console.width >= COLUMN * len(models) else _one_after_another
-    console.print(show(models, told, facts))
+    console.print(side_by_side(models, told, facts, console.width))
     for _, line in comparisons:
         console.print(line)
 
@@ -168,29 +163,3 @@ def _paired(models: list[str], judged: "list[PerStory]", seed: int) -> list[tupl
         about = {"model": name, "against": models[0], "p_value": paired.p_value, "stories": paired.stories}
         found.append((about | paired.measure("bits_per_byte_difference").to_json(), line))
     return found
-
-
-def _side_by_side(models: list[str], told: list[list[str]], facts: list[str]) -> "RenderableType":
-    """A column for each model; a row for each prompt, and one for the facts."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    columns = (Column(Text(name), ratio=1) for name in models)  # all as wide
-    table = Table(*columns, box=SIMPLE_HEAD, expand=True, show_lines=True)
-    for stories in zip(*told, strict=True):
-        table.add_row(*(Text(printable(story)) for story in stories))
-    table.add_row(*(Text(lines, style="dim") for lines in facts))
-    return table
-
-
-def _one_after_another(models: list[str], told: list[list[str]], facts: list[str]) -> "RenderableType":
-    """For a terminal too narrow for columns."""
-    from rich.console import Group
-    from rich.rule import Rule
-    from rich.text import Text
-
-    parts: list[RenderableType] = []
-    for name, stories, lines in zip(models, told, facts, strict=True):
-        parts += [Rule(Text(name)), *(Text(printable(story) + "\n") for story in stories), Text(lines, style="dim")]
-    return Group(*parts)

@@ -1,17 +1,10 @@
 """`storylm evaluate`: how well a model predicts stories, what it knows, and how good the stories are that it tells."""
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from storylm.cli import options
-
-if TYPE_CHECKING:
-    from storylm.evaluation.corpus import Corpus
-    from storylm.evaluation.measure import Measure
 
 
 def evaluate(
@@ -57,20 +50,13 @@ def evaluate(
 ) -> None:
     """Judge a model: bits per byte on stories as they are, prompt suites, stories that it tells, zero-shot tasks."""
     from rich.console import Console
-    from rich.text import Text
 
-    from storylm.cli import tables
-    from storylm.cli.counting import counting
-    from storylm.cli.judging import judge_in_full
+    from storylm.cli.findings import Findings
     from storylm.cli.stories_to_judge import plan
-    from storylm.cli.zero_shot import ask_tasks, zero_shot_tasks
+    from storylm.cli.zero_shot import zero_shot_tasks
     from storylm.config.errors import UsageError
-    from storylm.config.files import write_text
-    from storylm.evaluation.asking import ask_suite
     from storylm.evaluation.corpus import Corpus
-    from storylm.evaluation.likelihood import CONVENTION
     from storylm.evaluation.telling import Manner
-    from storylm.evaluation.told import judge_told
     from storylm.model.fingerprint import fingerprint
 
     options.check_output(output)
@@ -92,91 +78,27 @@ def evaluate(
     corpus = None if data is None else Corpus(data, split, max_stories)
     network, words = options.load_model(model, tokenizer, device)
     seeing = None if eyes is None else options.load_model(eyes, None, device)
-    found: dict[str, Any] = {
+    about = {
         "model": model,
         "weights": fingerprint(network),
         "tokenizer": words.name,
         "seed": seed,
         "max_new_tokens": max_new_tokens,
     }
-    measures: list[Measure] = []
-    shown: list[Any] = []
-
-    def save() -> str:
-        """After each part, so that what is computed is not lost, whatever becomes of the next."""
-        found["metrics"] = [measure.to_json() for measure in measures]
-        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-        if output is not None:
-            write_text(output, text)
-        return text
-
+    found = Findings(network, words, about, output)
     if corpus is not None:
-        likelihood, kept, breakdown = judge_in_full(network, words, corpus, batch_size, stride, details=details)
-        found |= _about(data, corpus) | {"convention": CONVENTION} | likelihood.to_json()
-        measures += kept.measures(likelihood, seed)
-        shown += tables.of_likelihood(likelihood, measures, CONVENTION)
-        if corpus.split == "all":
-            found["splits"] = kept.by_split(corpus.counted, seed)
-            shown += tables.of_splits(found["splits"])
-        if per_story:
-            found["per_story"] = kept.to_json()
-        if breakdown is not None:
-            found["details"] = breakdown.to_json()
-            shown += tables.of_details(breakdown)
-        save()
+        found.predicting(corpus, batch_size, stride, seed, details=details, per_story=per_story)
     for name in names:
-        with counting(f"asking {name}"):
-            asked, answers = ask_suite(network, words, name, seed, max_new_tokens)
-        found.setdefault("suites", {})[name] = answers
-        measures += asked
-        shown.append(tables.of_measures(name, asked, reference="chance"))
-        save()
+        found.asking(name, seed, max_new_tokens)
     if asked_for is not None:
         manner = Manner(temperature, max_new_tokens, seed)
-        with counting("stories") as live:
-            judged, told = judge_told(network, words, asked_for, manner, seeing, live, _say)
-        found["told"] = [story.to_json() for story in told]
-        found["telling"] = {
-            "count": asked_for.count,
-            "file": None if asked_for.given is None else stories,
-            "temperature": temperature if asked_for.given is None else None,  # of a file, nobody knows
-            "train": train,
-            "eyes": eyes,
-        }
-        measures += judged
-        shown.append(tables.of_measures("stories", judged, reference="real stories"))
-        shown.append(Text(_about_eyes(eyes), style="dim"))
-        save()
+        file = None if asked_for.given is None else stories
+        found.telling(asked_for, manner, seeing, file=file, train=train, eyes=eyes)
     if tasks is not None:
-        answered = ask_tasks(tasks, network, words, harness_limit, batch_size)
-        found["harness"] = {"limit": harness_limit, **answered.to_json()}
-        measures += answered.measures
-        if answered.measures:
-            shown.append(tables.of_measures("zero-shot", answered.measures, reference="chance"))
-    text = save()  # before anything is printed: who reads that may be gone, as in `| head -3`
+        found.answering(tasks, harness_limit, batch_size)
     if as_json:
-        print(text, end="")
+        print(found.to_json(), end="")
         return
     console = Console(highlight=False)
-    for part in shown:
+    for part in found.shown:
         console.print(part)
-
-
-def _about(data: str | None, corpus: "Corpus") -> dict[str, Any]:
-    return {
-        "data": data,
-        "split": corpus.split,
-        "max_stories": corpus.max_stories,
-        "unreadable": dict(corpus.unreadable),
-        "repaired": dict(corpus.repaired),
-    }
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _about_eyes(eyes: str | None) -> str:
-    if eyes is None:
-        return "MAUVE needs eyes, the same for all models that are compared: --eyes MODEL."
-    return f"MAUVE and eyes bits per byte as {eyes} sees it: compare them with figures of the same eyes only."
