@@ -15,6 +15,7 @@ import communication
 import measured
 import reproducing
 import shortcuts
+import studied
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,6 +103,7 @@ TABLES = {
     **measured.TABLES,
     **reproducing.TABLES,
     **shortcuts.TABLES,
+    **studied.TABLES,
 }
 
 

@@ -1,4 +1,4 @@
-"""The runs of the scaling study: four grids over the built-in stories and the real ones.
+"""The runs of the scaling study: three grids over the built-in stories and the real ones.
 
 All are `story-1m` with its rates, in rows of 512 tokens, 8 a step; only what a grid varies is changed.
 """
