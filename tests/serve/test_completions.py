@@ -200,7 +200,7 @@ def test_attention_says_which_characters_each_token_stands_for(client, tokenizer
 
 
 def test_attention_of_requests_at_once_is_of_each_alone(served, models):
-    """Of two that are looked at while the prompt of a third is scored."""
+    """Of two that are looked at at once, while the prompt of a third is scored."""
     client, prompts = served(), ["abcdef", "uvw"]
 
     def ask_attention(prompt: str) -> dict:
@@ -211,10 +211,10 @@ def test_attention_of_requests_at_once_is_of_each_alone(served, models):
     alone = [ask_attention(prompt) for prompt in prompts]
     scored = {"model": "gpt_neo", "prompt": "xyzzy", "echo": True, "logprobs": 1, "max_tokens": 0}
     likely = ask(client, **scored)["choices"]
-    three = threading.Barrier(3)
+    both = threading.Barrier(2)
 
     def meet(*_: object) -> None:
-        three.wait(timeout=20)
+        both.wait(timeout=20)
 
     hook = models["gpt_neo"].blocks[1].attention_norm.register_forward_pre_hook(meet)
     try:
