@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("lm_eval", reason="pip install 'storylm[harness]' to run this, as `make test-all` does")
-
 from cli.telling import call, small_model
 from evaluation.zero_shot_tasks import QUESTIONS, SENTENCES, own_nats, write_tasks
+from export.conftest import needed
 from storylm.cli.evaluate import evaluate
 from storylm.config.errors import UsageError
 
+needed("lm_eval")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs, of many kinds
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("lm_eval", reason="pip install 'storylm[client]' to run this, as `make test-all` does")
-
 import storylm
 from evaluation.zero_shot_tasks import QUESTIONS, SENTENCES, own_nats, write_tasks
+from export.conftest import needed
 from reliability.visitors import MODEL, server
 from storylm.evaluation.likelihood import evaluate
 
+needed("lm_eval")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs, of many kinds
 SEED = 77
 
@@ -54,20 +54,14 @@ def answers(tmp_path_factory) -> Iterator[Callable[[str], list[dict[str, Any]]]]
 
 
 def test_choices_are_scored_as_the_model_scores_them(answers) -> None:
+    """And said to be greedy where they are what the model would have told."""
     pairs = [(text, choice) for text, choices, _ in QUESTIONS for choice in choices]
-    found = [-nats for sample in answers("choosing") for ((nats, _greedy),) in sample["resps"]]
-    assert found == pytest.approx(own_nats(MODEL, pairs).tolist(), abs=1e-3)
-
-
-def test_a_word_is_greedy_where_the_model_would_have_told_it(answers) -> None:
-    greedy = []
-    for sentence, sample in zip(SENTENCES, answers("last_word"), strict=True):
-        before, _, word = sentence.rpartition(" ")
-        ((_, said),) = sample["resps"][0]
-        told = storylm.generate(*storylm.load(MODEL), before, temperature=0, max_new_tokens=8)[0]
-        greedy.append(said)
-        assert said == told[len(before) :].startswith(f" {word}")
-    assert len(set(greedy)) == 2
+    found = [response for sample in answers("choosing") for (response,) in sample["resps"]]
+    assert [-nats for nats, _ in found] == pytest.approx(own_nats(MODEL, pairs).tolist(), abs=1e-3)
+    told = storylm.generate(*storylm.load(MODEL), [text for text, _ in pairs], temperature=0, max_new_tokens=12)
+    expected = [story.startswith(f"{text} {choice}") for story, (text, choice) in zip(told, pairs, strict=True)]
+    assert [greedy for _, greedy in found] == expected
+    assert len(set(expected)) == 2
 
 
 def test_whole_texts_are_scored_from_their_first_token(answers) -> None:
