@@ -85,7 +85,8 @@ def _invalid(_: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     where = first["loc"][1] if len(first["loc"]) > 1 else None
     if first["type"] == "json_invalid":
-        where, said = None, f"the body is no JSON: {first['ctx']['error']}, at character {where}"
+        said = f"the body is no JSON: {first['ctx']['error']}, at character {where}"
+        where = None
     elif where in EXPECTED:
         said = EXPECTED[where]
     else:
