@@ -90,7 +90,7 @@ def _invalid(_: Request, error: RequestValidationError) -> Response:
     elif where in EXPECTED:
         said = EXPECTED[where]
     else:
-        said = SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
+        said = SAID.get(str(first["type"]), str(first["msg"]).removeprefix("Value error, "))
     if where is None and first["type"] == "missing":
         said = "the body is missing"
     return respond(error_body(400, "invalid_request", f"{where}: {said}" if where else said, where), 400)
