@@ -9,7 +9,8 @@ import torch
 pytest.importorskip("lm_eval", reason="pip install 'lm-eval[api]' in an environment of its own to run this")
 
 import storylm
-from reliability.visitors import MODEL, server
+from reliability.visitors import MODEL
+from serve.process import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 QUESTIONS = [
@@ -41,7 +42,7 @@ def test_choices_are_scored_as_the_model_scores_them(tmp_path, monkeypatch):
     model, tokenizer = storylm.load(MODEL)
     assert tokenizer is not None
     storylm.save(model, tokenizer, tmp_path / "model")
-    with server() as running:
+    with Server(MODEL) as running:
         result = simple_evaluate(
             model="local-completions",
             model_args={

@@ -136,11 +136,11 @@ def test_who_waits_too_long_is_told(served, monkeypatch):
     monkeypatch.setattr(Batcher, "_begin", lambda self, job: None)
     client = served(wait_seconds=0.1)
     answer = client.post(URL, json={"model": "qwen3", "prompt": "a"})
-    assert (answer.status_code, error(answer)["code"]) == (503, "no_slot")
+    assert (answer.status_code, error(answer)["code"]) == (503, "too_late")
     assert "retry-after" in answer.headers
     with client.stream("POST", URL, json={"model": "qwen3", "prompt": "a", "stream": True}) as stream:
         lines = [line for line in stream.iter_lines() if line]
-    assert json.loads(lines[0].removeprefix("data: "))["error"]["code"] == "no_slot"
+    assert json.loads(lines[0].removeprefix("data: "))["error"]["code"] == "too_late"
 
 
 def test_a_fault_costs_the_jobs_of_its_model_and_no_more(client, caplog):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from storylm.config.errors import UsageError
 from storylm.generation.decoder import Decoder
 from storylm.generation.draft import Draft, Likelihood, likelihoods
 from storylm.generation.reading import build_reader
@@ -28,24 +29,50 @@ class Host:
     def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, slots: int, precision: str = "fp32"):
         self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
         self._open = lambda: Decoder(build_reader(model, slots, model.config.context, precision), tokenizer.vocab_size)
-        self.decoder = self._open()
+        self.decoder: Decoder | None = self._open()
         self.token_text = lru_cache(maxsize=65_536)(tokenizer.token_text)
 
+    @property
+    def broken(self) -> bool:
+        """Whether it has failed and could not begin anew."""
+        return self.decoder is None
+
+    @property
+    def running(self) -> int:
+        """Stories that have a slot."""
+        return 0 if self.decoder is None else self.decoder.running
+
     def reopen(self) -> None:
-        """Begin with an empty decoder: after a failure nobody knows what is in the old one."""
+        """Begin with an empty decoder: after a failure nobody knows what is in the old one.
+
+        Raises whatever keeps it from that; the host is `broken` then.
+        """
+        self.decoder = None  # its memory first: there may not be enough for two
         self.decoder = self._open()
+
+    def check_length(self, prompt: str) -> None:
+        """Raises `UsageError` where a text cannot fit the context, whatever tokens it is: sooner than it is cut."""
+        context, longest = self.model.config.context, self.tokenizer.longest
+        if longest is None or len(prompt) <= (context - 1) * longest:  # a character is a byte or more
+            return
+        raise UsageError(
+            f"prompt is at least {1 - -len(prompt) // longest} tokens but the model's context is {context}: shorten it"
+        )
 
 
 @dataclass(eq=False)
 class Job:
-    """A story that a request waits for. `added` tokens stand before its prompt that the request did not give."""
+    """A story that a request waits for. `added` tokens stand before its prompt that the request did not give.
+
+    `hear` is told its events, in the loop's thread.
+    """
 
     host: Host
     telling: Telling
     added: int = 0
     echo_likelihoods: bool = False
     prompt_likelihoods: list[Likelihood | None] = field(default_factory=list)
-    events: "asyncio.Queue[Event]" = field(default_factory=asyncio.Queue)
+    hear: "Callable[[Event], None]" = lambda event: None
     over: bool = False
 
 
@@ -63,6 +90,10 @@ class FullError(Exception):
     """As many jobs are on their way as the batcher takes."""
 
 
+class BrokenError(Exception):
+    """A model, or the batcher's thread, has failed for good."""
+
+
 class Batcher:
     """Takes jobs from an event loop, tells them in a thread of its own, all models in turn, and reports to the loop.
 
@@ -75,7 +106,7 @@ class Batcher:
         self.told_tokens = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._commands: list[tuple[Callable[[Job], None], Job]] = []
-        self._changed, self._closing = threading.Condition(), False
+        self._changed, self._closing, self._dead = threading.Condition(), False, False
         self._by_draft: dict[Draft, Job] = {}
         self._thread = threading.Thread(target=self._run, name="storylm-batcher", daemon=True)
 
@@ -94,43 +125,68 @@ class Batcher:
     @property
     def running(self) -> int:
         """Stories that tokens are drawn for."""
-        return sum(host.decoder.running for host in self.hosts.values())
+        return sum(host.running for host in self.hosts.values())
+
+    @property
+    def faults(self) -> list[str]:
+        """What has failed for good: names of models, or "batcher"."""
+        return ["batcher"] * self._dead + [host.name for host in self.hosts.values() if host.broken]
+
+    def check_room(self, count: int) -> None:
+        """Raises `FullError` where there is no room for so many more."""
+        if self.jobs + count > self.limit:
+            raise FullError
 
     def submit(self, jobs: list[Job]) -> None:
         """Begin to tell these, all or none.
 
         Raises:
             FullError: too many are on their way.
+            BrokenError: their model has failed for good.
         """
-        if self.jobs + len(jobs) > self.limit:
-            raise FullError
+        self.check_room(len(jobs))
+        if any(job.host.broken for job in jobs) or not self._command(self._begin, jobs):
+            raise BrokenError
         self.jobs += len(jobs)
-        self._command(self._begin, jobs)
 
     def cancel(self, jobs: list[Job]) -> None:
         """Nobody waits for these any more; those that are over already stay so."""
         self._command(self._abandon, [job for job in jobs if not job.over])
 
-    def _command(self, action: Callable[[Job], None], jobs: list[Job]) -> None:
+    def _command(self, action: Callable[[Job], None], jobs: list[Job]) -> bool:
         with self._changed:
-            self._commands += [(action, job) for job in jobs]
-            self._changed.notify()
+            if not self._dead:
+                self._commands += [(action, job) for job in jobs]
+                self._changed.notify()
+            return not self._dead
 
     # From here on: in the batcher's thread.
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._turn():
+                pass
+        except BaseException:  # of our own making: whatever models do wrong is their jobs' end alone
+            error = secrets.token_hex(8)
+            log.critical("error %s: the batcher has failed, and with it the server", error, exc_info=True)
             with self._changed:
-                while not (self._commands or self._by_draft or self._closing):
-                    self._changed.wait()
-                if self._closing:
-                    return
-                commands, self._commands = self._commands, []
-            for action, job in commands:
-                self._guarded(job.host, action, job)
-            for host in self.hosts.values():
-                if len(host.decoder):
-                    self._guarded(host, self._step, host)
+                self._dead, commands, self._commands = True, self._commands, []
+            self._fail([*self._by_draft.values(), *(job for _, job in commands)], error)
+
+    def _turn(self) -> bool:
+        """Do what was commanded, and a step of each model; False where it is time to end."""
+        with self._changed:
+            while not (self._commands or self._by_draft or self._closing):
+                self._changed.wait()
+            if self._closing:
+                return False
+            commands, self._commands = self._commands, []
+        for action, job in commands:
+            self._guarded(job.host, action, job)
+        for host in self.hosts.values():
+            if host.decoder:
+                self._guarded(host, self._step, host)
+        return True
 
     def _guarded(self, host: Host, action: Callable[[Any], None], argument: Any) -> None:
         """Whatever goes wrong costs the jobs of one model, not the server."""
@@ -143,27 +199,38 @@ class Batcher:
             mine += [argument] if isinstance(argument, Job) and argument not in mine else []
             for job in mine:
                 self._by_draft.pop(job.telling.draft, None)
-            host.reopen()
-            self._report([(job, Event(failed=error)) for job in mine])
+            self._fail(mine, error)
+            try:
+                host.reopen()
+            except Exception:
+                log.exception("error %s: %s cannot begin anew and is broken", error, host.name)
+
+    def _fail(self, jobs: list[Job], error: str) -> None:
+        self._report([(job, Event(failed=error)) for job in jobs])
 
     def _begin(self, job: Job) -> None:
-        telling = job.telling
+        telling, decoder = job.telling, job.host.decoder
+        if decoder is None:  # it broke after the job was taken
+            self._fail([job], secrets.token_hex(8))
+            return
         if job.echo_likelihoods:
             job.prompt_likelihoods = prompt_likelihoods(job.host, telling.draft.prompt_ids, telling.draft.watch or 0)
         if telling.limit == 0:
             self._report([(job, Event(ended="length"))])
             return
-        job.host.decoder.add(telling.draft)
+        decoder.add(telling.draft)
         self._by_draft[telling.draft] = job
 
     def _abandon(self, job: Job) -> None:
         if self._by_draft.pop(job.telling.draft, None) is not None:
+            assert job.host.decoder is not None
             job.host.decoder.end([job.telling.draft])
             self._report([(job, Event(ended="cancelled"))])
 
     def _step(self, host: Host) -> None:
         events: list[tuple[Job, Event]] = []
         over: list[Draft] = []
+        assert host.decoder is not None
         for draft, token in host.decoder.step():
             job = self._by_draft[draft]
             text, story = job.telling.add(token), job.telling.story
@@ -189,7 +256,7 @@ class Batcher:
             if event.ended or event.failed:
                 job.over = True
                 self.jobs -= 1
-            job.events.put_nowait(event)
+            job.hear(event)
 
 
 @torch.inference_mode()
