@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import storylm
+from serve.process import Server as Server  # for who opens its page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

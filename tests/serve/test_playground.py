@@ -10,8 +10,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from serve.playground import browser, save_babbler
-from serve.process import Server
+from serve.playground import Server, browser, save_babbler
 
 BEGINNING = "Once upon a time, there was a"
 TOLD = {"prompt": BEGINNING, "seed": 7, "told": 1}

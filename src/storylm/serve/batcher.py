@@ -24,18 +24,17 @@ log = logging.getLogger("storylm.serve")
 
 
 class Host:
-    """A model that is served: its name, its tokenizer, and a decoder with so many slots."""
+    """A model that is served: its name, its tokenizer, and a decoder with so many slots.
+
+    It is `broken` where it failed and could not begin anew.
+    """
 
     def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, slots: int, precision: str = "fp32"):
         self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
         self._open = lambda: Decoder(build_reader(model, slots, model.config.context, precision), tokenizer.vocab_size)
         self.decoder: Decoder | None = self._open()
+        self.broken = False
         self.token_text = lru_cache(maxsize=65_536)(tokenizer.token_text)
-
-    @property
-    def broken(self) -> bool:
-        """Whether it has failed and could not begin anew."""
-        return self.decoder is None
 
     @property
     def running(self) -> int:
@@ -45,10 +44,14 @@ class Host:
     def reopen(self) -> None:
         """Begin with an empty decoder: after a failure nobody knows what is in the old one.
 
-        Raises whatever keeps it from that; the host is `broken` then.
+        Raises whatever keeps it from that.
         """
         self.decoder = None  # its memory first: there may not be enough for two
-        self.decoder = self._open()
+        try:
+            self.decoder = self._open()
+        except BaseException:
+            self.broken = True
+            raise
 
     def check_length(self, prompt: str) -> None:
         """Raises `UsageError` where a text cannot fit the context, whatever tokens it is: sooner than it is cut."""
@@ -128,7 +131,7 @@ class Batcher:
         return sum(host.running for host in self.hosts.values())
 
     @property
-    def faults(self) -> list[str]:
+    def broken(self) -> list[str]:
         """What has failed for good: names of models, or "batcher"."""
         return ["batcher"] * self._dead + [host.name for host in self.hosts.values() if host.broken]
 

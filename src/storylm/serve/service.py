@@ -113,8 +113,8 @@ class Service:
 
     async def health(self) -> Response:
         """Whether there is anyone here, and all that is served can be told."""
-        faults = self._batcher.faults
-        return respond({"status": "broken", "faults": faults}, 503) if faults else respond({"status": "ok"})
+        broken = self._batcher.broken
+        return respond({"status": "broken", "broken": broken}, 503) if broken else respond({"status": "ok"})
 
     def _host(self, name: str) -> Host:
         if name not in self._batcher.hosts:
