@@ -163,7 +163,7 @@ def test_all_or_none_of_a_request_is_taken():
     batcher = Batcher([host], limit=3)
 
     async def ask() -> None:
-        jobs = [Heard(host, "ab"[number // 2], number, 5).job for number in range(5)]
+        jobs = [Heard(host, "abc"[number // 2], number, 5).job for number in range(5)]
         batcher.submit(jobs[:2])
         with pytest.raises(FullError):
             batcher.submit(jobs[2:4])

@@ -61,7 +61,7 @@ class Connection(H11Protocol):
             self._refused()
             transport.abort()
         else:
-            self._within("headers", SPARE_SECONDS if self._turned_away else self._settings.header_seconds, self._drop)
+            self._expect_headers(SPARE_SECONDS if self._turned_away else self._settings.header_seconds)
 
     def data_received(self, data: bytes) -> None:
         if self._turned_away:
@@ -70,14 +70,19 @@ class Connection(H11Protocol):
             self.transport.close()
             return
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:  # the headers are here
+        if self.conn.their_state is h11.IDLE:
+            self._expect_headers(self._settings.header_seconds)
+        else:
             self._in_time("headers")
-        elif "headers" not in self._deadlines:
-            self._within("headers", self._settings.header_seconds, self._drop)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:  # the next request has begun meanwhile
+            self._expect_headers(self._settings.header_seconds)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._expect(self.transport.get_write_buffer_size())
+        self._expect_taking(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -88,7 +93,11 @@ class Connection(H11Protocol):
             self._in_time(name)
         super().connection_lost(exc)
 
-    def _expect(self, size: int) -> None:
+    def _expect_headers(self, seconds: float) -> None:
+        if "headers" not in self._deadlines:
+            self._within("headers", seconds, self._drop)
+
+    def _expect_taking(self, size: int) -> None:
         self._within("taking", self._settings.send_seconds, lambda: self._taken(size))
 
     def _taken(self, before: int) -> None:
@@ -97,7 +106,7 @@ class Connection(H11Protocol):
         if left > before - AT_ONCE:
             self._drop()
         else:
-            self._expect(left)
+            self._expect_taking(left)
 
     def _drop(self) -> None:
         self.transport.abort()  # not `close`, which waits until all is taken
