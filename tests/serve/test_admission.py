@@ -82,7 +82,9 @@ def test_requests_whose_bodies_are_on_their_way_have_places(models, tokenizer):
     """None of them is a story yet, and still no more of them come in than there are places."""
     settings = ServeSettings(slots=2, queue=1)
     app = create_app([Host("qwen3", models["qwen3"], tokenizer, 2)], settings)
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    )
     body = json.dumps({**BODY, "max_tokens": 2}).encode()
     begun = head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5]
 

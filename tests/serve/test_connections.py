@@ -120,7 +120,9 @@ def test_a_body_has_to_be_here_in_time(visited, chunked, drips):
     async def dawdle(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         began = time.monotonic()
-        length, piece = (b"Transfer-Encoding: chunked", b"1\r\n{\r\n") if chunked else (b"Content-Length: 1000000", b"{")
+        length, piece = (
+            (b"Transfer-Encoding: chunked", b"1\r\n{\r\n") if chunked else (b"Content-Length: 1000000", b"{")
+        )
         writer.write(POST + length + b"\r\n\r\n" + piece)
 
         async def drip() -> None:
