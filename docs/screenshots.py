@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # where pytest finds these, and a script does not
 
-from serve.playground import browser_path  # noqa: E402
-from serve.process import Server  # noqa: E402
+from serve.playground import browser_path
+from serve.process import Server
 
 IMAGES = Path(__file__).parent / "images"
 STORY = {"prompt": "Once upon a time, there was a", "seed": 7, "told": 1}

@@ -176,7 +176,7 @@ def test_slow(count: int, running: Server, figures: Figures) -> None:
     assert max(stayed) < 15  # 10, and some for a busy machine
     assert len(times) > 100
     assert p99 < (100 if count >= 500 else 2000)  # in full on a machine that does nothing else
-    figures("slow", count, p99=p99, median=statistics.median(times), stayed=max(stayed), asked=len(times))
+    figures("slow", count, p99=p99, median=statistics.median(times), stayed=max(stayed))
 
 
 @sizes("fuzz")
