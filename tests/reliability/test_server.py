@@ -108,7 +108,7 @@ def test_flood(count: int, figures: Figures) -> None:
     other = count - taken - unfit - len(refused)
     assert other == 0
     assert refused
-    assert taken >= (500 if full else 16)
+    assert taken >= (300 if full else 16)
     assert unfit > 0
     assert healthy < 5
     assert megabytes < 500
