@@ -3,13 +3,14 @@
 The page uses the reader's own typefaces. Pictures look as they do with Charis SIL and Inter installed.
 """
 
-import os
-import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlencode
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # where pytest finds these, and a script does not
+
+from serve.playground import browser_path
+from serve.process import Server
 
 IMAGES = Path(__file__).parent / "images"
 STORY = {"prompt": "Once upon a time, there was a", "seed": 7, "told": 1}
@@ -25,9 +26,8 @@ def take(url: str) -> None:
     """Write the pictures of the server at `url`."""
     from playwright.sync_api import sync_playwright
 
-    path = os.environ.get("STORYLM_CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         for name, (settings, scheme, (width, height), place) in PICTURES.items():
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
             page.goto(f"{url}/#{urlencode({**STORY, **settings})}")
@@ -43,15 +43,8 @@ def take(url: str) -> None:
 
 def main() -> None:
     """Start a server, take the pictures, end it."""
-    command = [sys.executable, "-m", "storylm", "serve", "grammar-1m", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stderr is not None
-            found = re.search(r" at (http://\S+)", server.stderr.readline())
-            assert found is not None
-            take(found[1])
-        finally:
-            server.terminate()
+    with Server("grammar-1m") as server:
+        take(server.url)
 
 
 if __name__ == "__main__":

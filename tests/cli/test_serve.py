@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from reliability.visitors import MODEL, ask, server
+from reliability.visitors import MODEL, ask
+from serve.process import Server
 from storylm.config.errors import UsageError
 from storylm.serve.server import host_names
 
@@ -25,7 +26,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_serves_until_it_is_told_to_end():
-    with server() as running:
+    with Server(MODEL) as running:
         answer = asyncio.run(ask(running.port, "/v1/models"))
         assert answer.status == 200
         assert MODEL in answer.body.decode()

@@ -1,5 +1,6 @@
 """Pieces of text: joined they are the whole, and each one is certain."""
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,10 +24,32 @@ def test_any_text_comes_out_whole_and_in_whole_characters(prompt, text):
     assert out[-1] == ""  # nothing is held back without need
 
 
-@given(st.lists(st.integers(0, 255), max_size=20))
+@given(st.lists(st.sampled_from([*b"\x00a\x80\xbf\xc3\xe2\x82\xac\xf0\x9f\x98\xff", 256]), max_size=60))
+@example([0xE2] * 30)
+@example([0xF0, 0x9F, 0x98] * 20 + [0x82])
+@example(list("é".encode() * 3 + b"\xff" * 9 + "🙂".encode()))
 def test_bytes_that_are_no_text_still_come_out(ids):
     letters = LetterTokenizer()
     assert "".join(pieces(letters, "Hi", ids)) == letters.decode(ids)
+
+
+@pytest.mark.parametrize("token", [0xFF, 0x80, 0xE2, 256])
+def test_what_never_becomes_a_character_is_neither_held_nor_decoded_again_and_again(token):
+    """256 says nothing at all."""
+
+    class Counting(LetterTokenizer):
+        count = 0
+
+        def decode(self, ids):
+            self.count += len(ids)
+            return super().decode(ids)
+
+    counting, tokens = Counting(), 2000
+    stream = TextStream(counting, counting.encode("Once"))
+    said = [stream.add(token) for _ in range(tokens)]
+    assert counting.count < 100 * tokens
+    assert len("".join(said)) >= (tokens - 20 if token != 256 else 0)
+    assert stream.add(ord("a")).endswith("a")
 
 
 @example("aba", ["a ", "a", "ba"])

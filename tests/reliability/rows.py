@@ -144,25 +144,28 @@ ROWS: dict[str, Row] = {
     ),
     "flood": Row(
         "server: more than it takes",
-        "as many requests at once, of which it takes on some 1,000",
-        0,
+        "as many requests at once: small ones, streams, four stories with 20 alternatives to each token, and bodies of "
+        "200 KB that do not fit the model; /health asked all the while",
+        200,
         4000,
-        "{count:,} at once: {taken:,} answered, {turned_away:,} turned away with 429 and `Retry-After`, {other} with "
-        "anything else; healthy after {healthy:.1f} s; {megabytes:.0f} MB more memory at the most",
+        "{count:,} at once: {taken:,} answered, {unfit:,} told that they do not fit, {turned_away:,} turned away with "
+        "429 and `Retry-After`, {other} with anything else; /health within {longest:,.0f} ms at the most; "
+        "{megabytes:.0f} MB more memory at the most",
     ),
     "gone": Row(
         "server: clients that go away",
-        "after the first piece of a stream, or before",
+        "from two stories of 1,000 tokens that do not end by themselves: after the first piece of a stream, or before",
         20,
         1000,
-        "{count:,} disconnects: {leaked} slots leaked; the next story is told as ever",
+        "{count:,} disconnects: {leaked} slots leaked; {tokens:.0f} of 2,000 tokens told; the next story is as ever",
     ),
     "slow": Row(
         "server: slow headers",
-        "connections that send a header a byte at a time and never end it, and 300 requests for /health beside them",
+        "connections that send a header a byte at a time and never end it, and /health asked all the while",
         30,
         500,
-        "{count} sockets: /health within {p99:.0f} ms in 99 of 100 (median {median:.0f} ms)",
+        "{count} sockets: closed after {stayed:.0f} s at the most; /health within {p99:.0f} ms in 99 of 100 "
+        "(median {median:.0f} ms)",
     ),
     "fuzz": Row(
         "server: requests by its OpenAPI description",

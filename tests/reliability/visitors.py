@@ -1,45 +1,13 @@
-"""A server process, and who comes to it: requests over plain sockets, thousands at once."""
+"""Who comes to a server: requests over plain sockets, thousands at once."""
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from serve.process import figure
+
 MODEL = "grammar-1m"
-
-
-@dataclass(frozen=True)
-class Server:
-    """A `storylm serve` that runs."""
-
-    port: int
-    process: subprocess.Popen
-
-    def peak_bytes(self) -> int:
-        """The most memory it ever had resident."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
-
-
-@contextmanager
-def server(*options: str) -> Iterator[Server]:
-    """A server of the model that comes with the package, on any free port."""
-    command = [sys.executable, "-m", "storylm", "serve", MODEL, "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line.startswith(f"serving {MODEL} at http://127.0.0.1:"), line
-        yield Server(int(line.rsplit(":", 1)[1]), process)
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 @dataclass(frozen=True)
@@ -84,7 +52,7 @@ def story(seed: int, **fields: Any) -> dict[str, Any]:
     return {"model": MODEL, "prompt": "Once", "max_tokens": 32, "seed": seed, "stream": True, **fields}
 
 
-async def figure(port: int, name: str) -> float:
+async def figures_of(port: int, *names: str) -> tuple[float, ...]:
     """Of /metrics."""
     text = (await ask(port, "/metrics")).body.decode()
-    return float(text.split(f"\n{name} ")[1].split()[0])
+    return tuple(figure(text, name) for name in names)

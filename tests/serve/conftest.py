@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from generation.conftest import SHAPE, VARIANTS, build
 from storylm.config.model import ModelConfig
 from storylm.serve.api import create_app
-from storylm.serve.batcher import Host
+from storylm.serve.host import Host
 from storylm.serve.settings import ServeSettings
 from storylm.text.tokenizer import Tokenizer
 

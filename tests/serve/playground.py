@@ -1,22 +1,17 @@
-"""A browser, a server process, and what tests say to both."""
+"""A browser, and a model for it to stop."""
 
-import json
 import os
-import re
 import shutil
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import torch
 
 import storylm
+from serve.process import Server as Server  # for who opens its page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -58,44 +53,3 @@ def save_babbler(folder: Path, context: int = 4096) -> Path:
         model.head_weight[:] *= 30
     storylm.save(model, tokenizer, folder)
     return folder
-
-
-class Server:
-    """A `storylm serve` process and its address."""
-
-    def __init__(self, *arguments: str, key: str | None = None, **variables: str):
-        environment = {**os.environ, **variables, **({"STORYLM_API_KEY": key} if key else {})}
-        command = [sys.executable, "-m", "storylm", "serve", *arguments, "--port", "0"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        assert self.process.stderr is not None
-        said = ""
-        for line in self.process.stderr:
-            said += line
-            if found := re.search(r" at (http://\S+)", line):
-                self.url = found[1]
-                return
-        raise AssertionError(f"the server did not start: {said}")
-
-    def address(self, **settings: Any) -> str:
-        """The page with these settings; `told=1` has it tell at once."""
-        return f"{self.url}/#{urlencode(settings)}"
-
-    def post(self, path: str, **body: Any) -> Any:
-        """The JSON that the API answers."""
-        request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
-
-    def tokens_told(self) -> float:
-        """As /metrics has it."""
-        with urllib.request.urlopen(self.url + "/metrics", timeout=60) as answer:
-            found = re.search(r"^storylm_tokens_told (\S+)", answer.read().decode(), re.MULTILINE)
-        assert found is not None
-        return float(found[1])
-
-    def close(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.communicate(timeout=60)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import storylm
-from reliability.visitors import MODEL, Server, server
+from reliability.visitors import MODEL
+from serve.process import Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 PROMPT = "Once upon a time"
@@ -19,7 +20,7 @@ PROMPT = "Once upon a time"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
-    with server() as started:
+    with Server(MODEL) as started:
         yield started
 
 

@@ -227,9 +227,8 @@ def test_attention_of_requests_at_once_is_of_each_alone(served, models):
 
 
 def test_more_looks_than_a_server_bears_are_turned_away_and_stories_go_on(served, monkeypatch):
-    client, go_on = served(), threading.Event()
+    client, go_on = served(looks=3), threading.Event()
     maps = service.attention_maps
-    monkeypatch.setattr(service, "LOOKS", 3)
     monkeypatch.setattr(service, "attention_maps", lambda *given: go_on.wait(timeout=20) and maps(*given))
     body = {"model": "gpt_neo", "prompt": "abc"}
     with ThreadPoolExecutor(4) as threads:
@@ -271,7 +270,7 @@ def test_models_health_and_figures(client):
     assert 'storylm_requests_total{path="/v1/completions",status="200"} 1.0' in figures
     assert 'storylm_requests_total{path="other",status="404"} 1.0' in figures
     assert "storylm_stories_running 0.0" in figures
-    told = float(figures.split("\nstorylm_tokens_told ")[1].split()[0])
+    told = float(figures.split("\nstorylm_tokens_told_total ")[1].split()[0])
     assert 1 <= told <= 5
 
 

@@ -8,7 +8,8 @@ import pytest
 import storylm
 from evaluation.zero_shot_tasks import QUESTIONS, SENTENCES, own_nats, write_tasks
 from export.conftest import needed
-from reliability.visitors import MODEL, server
+from reliability.visitors import MODEL
+from serve.process import Server
 from storylm.evaluation.likelihood import evaluate
 
 needed("lm_eval")
@@ -27,7 +28,7 @@ def answers(tmp_path_factory) -> Iterator[Callable[[str], list[dict[str, Any]]]]
     model, tokenizer = storylm.load(MODEL)
     assert tokenizer is not None
     storylm.save(model, tokenizer, folder / "model")
-    with pytest.MonkeyPatch.context() as patch, server() as running:
+    with pytest.MonkeyPatch.context() as patch, Server(MODEL) as running:
         patch.setenv("HF_HOME", str(folder / "hf"))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "hf")
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
+from serve.process import figure
 from storylm.config.errors import UsageError
 from storylm.serve.batcher import Batcher
 from storylm.serve.settings import ServeSettings
@@ -29,6 +31,8 @@ def error(answer) -> dict:
         ({"prompt": [999]}, 400, "token 999 is not one of the 257"),
         ({"prompt": [-1]}, 400, "prompt: give a text, token ids from 0 on"),
         ({"prompt": []}, 400, "prompt"),
+        ({"prompt": [True]}, 400, "prompt: give a text, token ids"),
+        ({"prompt": [[1, False]]}, 400, "prompt: give a text, token ids"),
         ({"prompt": 7}, 400, "prompt"),
         ({"prompt": None}, 400, "prompt"),
         ({"prompt": "\ud800"}, 400, "prompt: give a text"),
@@ -135,13 +139,52 @@ def test_a_key_where_there_is_one(served):
         {"authorization": "Bearer wrong"},
         {"authorization": f"Bearer {KEY}x"},
         {"authorization": "Bearer é"},
+        {"authorization": KEY},
+        {"authorization": f"Basic {KEY}"},
+        {"authorization": f"Bearer{KEY}"},
     ):
         answer = client.post(URL, json=body, headers={name: value.encode() for name, value in headers.items()})
         assert (answer.status_code, error(answer)["code"]) == (401, "invalid_api_key")
         assert client.get("/metrics", headers={"x": "y"}).status_code == 401
-    assert client.post(URL, json=body, headers={"authorization": f"Bearer {KEY}"}).status_code == 200
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        assert client.post(URL, json=body, headers={"authorization": f"{scheme} {KEY}"}).status_code == 200
     assert client.get("/health").status_code == 200
     assert client.get("/").status_code == 200
+
+
+def test_head_is_answered_as_get_without_its_body(client):
+    for path in ("/", "/health", "/v1/models", "/static/main.js", "/nothing"):
+        head, get = client.head(path), client.get(path)
+        assert head.status_code == get.status_code
+        assert head.content == b""
+        assert head.headers["content-length"] == str(len(get.content))
+    assert client.head(URL).status_code == 405
+
+
+def test_what_nobody_foresaw_is_counted_and_guarded_like_any_answer(client, monkeypatch, caplog):
+    monkeypatch.setattr(type(client.app.state.batcher), "check_room", lambda *_: 1 / 0)
+    answer = client.post(URL, json={"model": "qwen3", "prompt": "a"})
+    assert (answer.status_code, error(answer)["code"]) == (500, "internal_error")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert 'storylm_requests_total{path="/v1/completions",status="500"} 1.0' in client.get("/metrics").text
+
+
+def test_a_broken_model_is_told_of_and_others_go_on(client, caplog):
+    batcher = client.app.state.batcher
+    host = batcher.hosts["qwen3"]
+    host.decoder.step, host._open = lambda: 1 / 0, lambda: 1 / 0
+    body = {"model": "qwen3", "prompt": "a"}
+    assert client.get("/health").status_code == 200
+    assert client.post(URL, json=body).status_code == 500
+    for stream in (False, True):
+        answer = client.post(URL, json={**body, "stream": stream})
+        assert (answer.status_code, error(answer)["code"]) == (503, "model_broken")
+    health = client.get("/health")
+    assert (health.status_code, health.json()) == (503, {"status": "broken", "broken": ["qwen3"]})
+    assert client.post(URL, json={**body, "model": "gpt_neo"}).status_code == 200
+    assert "storylm_stories_running 0.0" in client.get("/metrics").text
+    assert batcher.jobs == 0
 
 
 def test_no_page_may_read_or_frame_it(client):
@@ -165,11 +208,11 @@ def test_who_waits_too_long_is_told(served, monkeypatch):
     monkeypatch.setattr(Batcher, "_begin", lambda self, job: None)
     client = served(wait_seconds=0.1)
     answer = client.post(URL, json={"model": "qwen3", "prompt": "a"})
-    assert (answer.status_code, error(answer)["code"]) == (503, "no_slot")
+    assert (answer.status_code, error(answer)["code"]) == (503, "too_late")
     assert "retry-after" in answer.headers
     with client.stream("POST", URL, json={"model": "qwen3", "prompt": "a", "stream": True}) as stream:
         lines = [line for line in stream.iter_lines() if line]
-    assert json.loads(lines[0].removeprefix("data: "))["error"]["code"] == "no_slot"
+    assert json.loads(lines[0].removeprefix("data: "))["error"]["code"] == "too_late"
 
 
 def test_a_fault_costs_the_jobs_of_its_model_and_no_more(client, caplog):
@@ -195,7 +238,13 @@ def test_a_fault_costs_the_jobs_of_its_model_and_no_more(client, caplog):
         ({"host": "::"}, "STORYLM_API_KEY"),
         ({"host": "example.com"}, "STORYLM_API_KEY"),
         ({"api_key": "short"}, "5 characters: take 16"),
+        ({"api_key": "sesame-öffne-dich-jetzt"}, "cannot be sent in a header: take ASCII"),
+        ({"api_key": "sesame, open now "}, "cannot be sent in a header: take ASCII"),
+        ({"api_key": "sesame,\nopen now!"}, "cannot be sent in a header: take ASCII"),
         ({"slots": 0}, "slots=0"),
+        ({"connections": 0}, "connections=0"),
+        ({"tell_seconds": 0}, "tell_seconds=0 is not allowed"),
+        ({"send_seconds": float("inf")}, "send_seconds=inf is not allowed"),
         ({"port": 70_000}, "port=70000"),
     ],
 )
@@ -206,9 +255,15 @@ def test_settings_that_would_be_a_mistake(settings, words):
     assert ServeSettings(host="::1").hosts >= {"localhost", "[::1]"}
 
 
-def test_gone_before_the_end_leaves_nothing(client):
+def test_gone_before_the_end_leaves_nothing(client, monkeypatch):
     """The application is told that the client has gone after its first piece of a stream, or while it waits."""
-    batcher = client.app.state.batcher
+    batcher, step = client.app.state.batcher, Batcher._step
+
+    def slow(self: Batcher, host) -> None:
+        time.sleep(0.01)
+        step(self, host)
+
+    monkeypatch.setattr(Batcher, "_step", slow)
 
     async def ask(stream: bool) -> None:
         sent, gone = [], asyncio.Event()
@@ -237,5 +292,11 @@ def test_gone_before_the_end_leaves_nothing(client):
             await asyncio.sleep(0.01)
         raise AssertionError(f"{batcher.jobs} jobs, {batcher.running} running")
 
-    for stream in (True, False):
+    for number, stream in enumerate((True, False), 1):
         client.portal.call(ask, stream)
+        # 20 stories of up to 40 tokens would be told, four at a time; nothing is drawn for them any more.
+        assert batcher.told_tokens < 40 * number
+        outcome = 'storylm_completions_total{outcome="cancelled"}'
+        figures = client.get("/metrics").text
+        assert figure(figures, outcome) == number
+        assert figure(figures, "storylm_completion_seconds_count") == 0

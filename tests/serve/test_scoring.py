@@ -9,7 +9,8 @@ from storylm.generation import reading, torch_reader
 from storylm.generation.sampling import Sampling
 from storylm.generation.telling import Story, Telling
 from storylm.serve import scoring
-from storylm.serve.batcher import Batcher, Host, Job
+from storylm.serve.batcher import Batcher, Job
+from storylm.serve.host import Host
 
 PROMPT = "x" * 40
 PIECE = 4

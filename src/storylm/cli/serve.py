@@ -18,6 +18,8 @@ def serve(
     port: int = typer.Option(8000, help="0: any that is free."),
     slots: int = typer.Option(32, help="Stories of a model that are told at once."),
     queue: int = typer.Option(1024, help="Stories that may wait for a slot; beyond it the answer is 429."),
+    connections: int = typer.Option(8192, help="Connections at the same time; beyond it the answer is 503."),
+    tell_seconds: float = typer.Option(900, help="Longest time that the stories of one request may take."),
     allow_host: list[str] = typer.Option([], metavar="NAME", help="A name this server is called by; may be repeated."),
     public: bool = typer.Option(
         False, "--public", help="Serve everyone who reaches the address, without a key: a demo. /metrics is left out."
@@ -46,6 +48,8 @@ def serve(
         frame_origins=tuple(allow_frame),
         slots=slots,
         queue=queue,
+        connections=connections,
+        tell_seconds=tell_seconds,
     )
     named = dict(zip(host_names(models), models, strict=True))
     hosts = [Host(name, *options.load_model(source, None, device), slots, precision) for name, source in named.items()]

@@ -13,7 +13,7 @@ class Decodes(Protocol):
 class TextStream:
     """Turns the tokens that follow a prompt into pieces of text.
 
-    One character may take several tokens, so text is held back while it ends in an incomplete one; and a
+    One character may take a few tokens, so text is held back while it ends in an incomplete one; and a
     tokenizer may drop the space before the first word it is given, so a token is always decoded together
     with those before it. Text is also held back while it may be the beginning of a `stop` string, which
     ends the story and does not belong to it.
@@ -36,7 +36,7 @@ class TextStream:
         self._ids.append(token)
         text = self._new_text()
         if not text or text.endswith(_INCOMPLETE):
-            return ""
+            return self._settled(text) if len(self._ids) - self._read > _HELD else ""
         self._context, self._read = self._read, len(self._ids)
         return self._until_stop(text)
 
@@ -48,8 +48,27 @@ class TextStream:
         return text if self.stopped else text + self._held
 
     def _new_text(self) -> str:
-        before = self._tokenizer.decode(self._ids[self._context : self._read])
-        return self._tokenizer.decode(self._ids[self._context :])[len(before) :]
+        return self._decode(len(self._ids))[len(self._decode(self._read)) :]
+
+    def _settled(self, text: str) -> str:
+        """What of it no further token can change: only its last character may be a part of another.
+
+        Bytes that never become a character would else be held, and decoded again with each token, to the story's end.
+        So would tokens that say nothing at all.
+        """
+        if not text:
+            del self._ids[self._read : -1]
+            return ""
+        before = len(self._decode(self._read))
+        for end in range(len(self._ids) - 1, len(self._ids) - _LONGEST - 1, -1):
+            certain = self._decode(end)[before:]
+            if len(certain) < len(text) and text.startswith(certain):
+                self._context, self._read = self._read, end
+                return self._until_stop(certain)
+        return ""
+
+    def _decode(self, end: int) -> str:
+        return self._tokenizer.decode(self._ids[self._context : end])
 
     def _until_stop(self, text: str) -> str:
         text = self._held + text
@@ -63,6 +82,8 @@ class TextStream:
 
 
 _INCOMPLETE = "\ufffd"  # what decoders put for bytes that are not, or not yet, a character
+_LONGEST = 4  # bytes of a character, and so tokens
+_HELD = 8  # tokens: more of them are no character
 _CONTEXT = 8  # tokens of the prompt that the first new one is decoded with
 
 

@@ -9,12 +9,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 import storylm
+from storylm.serve.admission import Admission
 from storylm.serve.answers import ATTENTION, COMPLETIONS, HEALTH, METRICS, MODELS
-from storylm.serve.batcher import Batcher, Host
+from storylm.serve.batcher import Batcher
 from storylm.serve.errors import described, handle_errors
-from storylm.serve.guard import Guard
+from storylm.serve.guard import Asgi, Guard
+from storylm.serve.host import Host
 from storylm.serve.metrics import Metrics
 from storylm.serve.service import Service
 from storylm.serve.settings import ServeSettings
@@ -22,20 +25,31 @@ from storylm.serve.settings import ServeSettings
 STATIC = Path(__file__).parent / "static"
 
 
+class _Application(FastAPI):
+    """Stands behind the guard with all of it, the answer to an unexpected error included."""
+
+    guard: Callable[[Asgi], Guard]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self.guard(super().build_middleware_stack())  # type: ignore[arg-type]
+
+
 def create_app(hosts: list[Host], settings: ServeSettings) -> FastAPI:
     """The ASGI application that serves these models."""
-    batcher = Batcher(hosts, limit=sum(settings.slots for _ in hosts) + settings.queue)
+    batcher = Batcher(hosts, limit=len(hosts) * settings.slots + settings.queue)
     metrics = Metrics(batcher)
+    service = Service(batcher, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         batcher.start()
         yield
+        service.close()
         await asyncio.to_thread(batcher.close)
 
-    app = FastAPI(title="storylm", version=storylm.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.batcher = batcher
-    service = Service(batcher, settings, metrics)
+    app = _Application(title="storylm", version=storylm.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.guard = lambda inner: Guard(inner, settings, Admission(batcher, settings), metrics.count)
+    app.state.batcher, app.state.metrics = batcher, metrics
     app.post("/v1/completions", responses=described() | COMPLETIONS)(service.complete)
     app.post("/v1/attention", responses=described() | ATTENTION)(service.attention)
     app.get("/v1/models", responses=described(400, 401) | MODELS)(service.models)
@@ -45,7 +59,6 @@ def create_app(hosts: list[Host], settings: ServeSettings) -> FastAPI:
     app.get("/", include_in_schema=False)(lambda: FileResponse(STATIC / "index.html"))
     app.mount("/static", StaticFiles(directory=STATIC))
     handle_errors(app)
-    app.add_middleware(Guard, settings=settings, count=metrics.count)
     app.openapi = _openapi(app, list(batcher.hosts))  # type: ignore[method-assign]
     return app
 

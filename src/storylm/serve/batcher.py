@@ -8,41 +8,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from storylm.generation.decoder import Decoder
 from storylm.generation.draft import Draft, Likelihood
-from storylm.generation.reading import build_reader
 from storylm.generation.telling import Telling
-from storylm.model.transformer import Transformer
-from storylm.serve.scoring import Scoring
-from storylm.text.tokenizer import Tokenizer
+from storylm.serve.host import Host
 
 log = logging.getLogger("storylm.serve")
 
 
-class Host:
-    """A model that is served: its name, its tokenizer, and a decoder with so many slots."""
-
-    def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, slots: int, precision: str = "fp32"):
-        self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
-        self._reader = lambda: build_reader(model, slots, model.config.context, precision)
-        self.reopen()
-
-    def reopen(self) -> None:
-        """Begin with an empty decoder, and none to be scored: after a failure nobody knows what is in the old one."""
-        reader, vocabulary = self._reader(), self.tokenizer.vocab_size
-        self.decoder = Decoder(reader, vocabulary)
-        self.scoring = Scoring(self.decoder, reader, vocabulary)
-
-
 @dataclass(eq=False)
 class Job:
-    """A story that a request waits for."""
+    """A story that a request waits for. `hear` is told its events, in the loop's thread."""
 
     host: Host
     telling: Telling
     echo_likelihoods: bool = False
     prompt_likelihoods: list[Likelihood | None] = field(default_factory=list)
-    events: "asyncio.Queue[Event]" = field(default_factory=asyncio.Queue)
+    hear: "Callable[[Event], None]" = lambda event: None
     over: bool = False
 
 
@@ -60,6 +41,10 @@ class FullError(Exception):
     """As many jobs are on their way as the batcher takes."""
 
 
+class BrokenError(Exception):
+    """A model, or the batcher's thread, has failed for good."""
+
+
 class Batcher:
     """Takes jobs from an event loop, tells them in a thread of its own, all models in turn, and reports to the loop.
 
@@ -72,7 +57,7 @@ class Batcher:
         self.told_tokens = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._commands: list[tuple[Callable[[Job], None], Job]] = []
-        self._changed, self._closing = threading.Condition(), False
+        self._changed, self._closing, self._dead = threading.Condition(), False, False
         self._by_draft: dict[Draft, Job] = {}
         self._thread = threading.Thread(target=self._run, name="storylm-batcher", daemon=True)
 
@@ -91,45 +76,72 @@ class Batcher:
     @property
     def running(self) -> int:
         """Stories that tokens are drawn for."""
-        return sum(host.decoder.running for host in self.hosts.values())
+        return sum(host.running for host in self.hosts.values())
+
+    @property
+    def broken(self) -> list[str]:
+        """What has failed for good: names of models, or "batcher"."""
+        return ["batcher"] * self._dead + [host.name for host in self.hosts.values() if host.broken]
+
+    def check_room(self, count: int) -> None:
+        """Raises `FullError` where there is no room for so many more."""
+        if self.jobs + count > self.limit:
+            raise FullError
 
     def submit(self, jobs: list[Job]) -> None:
         """Begin to tell these, all or none.
 
         Raises:
             FullError: too many are on their way.
+            BrokenError: their model has failed for good.
         """
-        if self.jobs + len(jobs) > self.limit:
-            raise FullError
+        self.check_room(len(jobs))
+        if any(job.host.broken for job in jobs) or not self._command(self._begin, jobs):
+            raise BrokenError
         self.jobs += len(jobs)
-        self._command(self._begin, jobs)
 
     def cancel(self, jobs: list[Job]) -> None:
         """Nobody waits for these any more; those that are over already stay so."""
         self._command(self._abandon, [job for job in jobs if not job.over])
 
-    def _command(self, action: Callable[[Job], None], jobs: list[Job]) -> None:
+    def _command(self, action: Callable[[Job], None], jobs: list[Job]) -> bool:
         with self._changed:
-            self._commands += [(action, job) for job in jobs]
-            self._changed.notify()
+            if not self._dead:
+                self._commands += [(action, job) for job in jobs]
+                self._changed.notify()
+            return not self._dead
 
     # From here on: in the batcher's thread.
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._turn():
+                pass
+        except BaseException:  # of our own making: whatever models do wrong is their jobs' end alone
+            error = secrets.token_hex(8)
+            log.critical("error %s: the batcher has failed, and with it the server", error, exc_info=True)
             with self._changed:
-                while not (self._commands or self._closing or any(map(_is_busy, self.hosts.values()))):
-                    self._changed.wait()
-                if self._closing:
-                    return
-                commands, self._commands = self._commands, []
-            for action, job in commands:
-                self._guarded(job.host, action, job)
-            for host in self.hosts.values():
-                if host.scoring.jobs:
-                    self._score(host)
-                if len(host.decoder):
-                    self._guarded(host, self._step, host)
+                self._dead, commands, self._commands = True, self._commands, []
+            scoring = [job for host in self.hosts.values() for job in host.to_score]
+            self._fail([*self._by_draft.values(), *scoring, *(job for _, job in commands)], error)
+
+    def _turn(self) -> bool:
+        """Do what was commanded, and a step of each model; False where it is time to end."""
+        hosts = self.hosts.values()
+        with self._changed:
+            while not (self._commands or self._by_draft or self._closing or any(host.to_score for host in hosts)):
+                self._changed.wait()
+            if self._closing:
+                return False
+            commands, self._commands = self._commands, []
+        for action, job in commands:
+            self._guarded(job.host, action, job)
+        for host in hosts:
+            if host.to_score:
+                self._score(host)
+            if host.decoder:
+                self._guarded(host, self._step, host)
+        return True
 
     def _guarded(self, host: Host, action: Callable[[Any], None], argument: Any) -> None:
         """Whatever goes wrong costs the jobs of one model, not the server."""
@@ -138,15 +150,23 @@ class Batcher:
         except Exception:
             error = secrets.token_hex(8)
             log.exception("error %s: %s failed, its jobs are given up", error, host.name)
-            mine = [job for job in (*self._by_draft.values(), *host.scoring.jobs) if job.host is host]
+            mine = [job for job in (*self._by_draft.values(), *host.to_score) if job.host is host]
             mine += [argument] if isinstance(argument, Job) and argument not in mine else []
             for job in mine:
                 self._by_draft.pop(job.telling.draft, None)
-            host.reopen()
-            self._report([(job, Event(failed=error)) for job in mine])
+            self._fail(mine, error)
+            try:
+                host.reopen()
+            except Exception:
+                log.exception("error %s: %s cannot begin anew and is broken", error, host.name)
+
+    def _fail(self, jobs: list[Job], error: str) -> None:
+        self._report([(job, Event(failed=error)) for job in jobs])
 
     def _begin(self, job: Job) -> None:
-        if job.echo_likelihoods:
+        if job.host.scoring is None:  # it broke after the job was taken
+            self._fail([job], secrets.token_hex(8))
+        elif job.echo_likelihoods:
             job.host.scoring.jobs.append(job)
         else:
             self._tell(job)
@@ -155,13 +175,16 @@ class Batcher:
         if job.telling.limit == 0:
             self._report([(job, Event(ended="length"))])
             return
+        assert job.host.decoder is not None
         job.host.decoder.add(job.telling.draft)
         self._by_draft[job.telling.draft] = job
 
     def _abandon(self, job: Job) -> None:
-        if job in job.host.scoring.jobs:
-            job.host.scoring.leave(job)
+        scoring = job.host.scoring
+        if scoring is not None and job in scoring.jobs:
+            scoring.leave(job)
         elif self._by_draft.pop(job.telling.draft, None) is not None:
+            assert job.host.decoder is not None
             job.host.decoder.end([job.telling.draft])
         else:
             return
@@ -169,6 +192,7 @@ class Batcher:
 
     def _score(self, host: Host) -> None:
         """Go on with a prompt. What goes wrong, as too little memory, is of this one alone."""
+        assert host.scoring is not None
         job = host.scoring.jobs[0]
         try:
             scored = host.scoring.advance()
@@ -184,6 +208,7 @@ class Batcher:
     def _step(self, host: Host) -> None:
         events: list[tuple[Job, Event]] = []
         over: list[Draft] = []
+        assert host.decoder is not None
         for draft, token in host.decoder.step():
             job = self._by_draft[draft]
             text, story = job.telling.add(token), job.telling.story
@@ -209,8 +234,4 @@ class Batcher:
             if event.ended or event.failed:
                 job.over = True
                 self.jobs -= 1
-            job.events.put_nowait(event)
-
-
-def _is_busy(host: Host) -> bool:
-    return bool(host.scoring.jobs) or len(host.decoder) > 0
+            job.hear(event)

@@ -7,8 +7,9 @@ from typing import Any
 
 from storylm.generation.sampling import Sampling
 from storylm.generation.telling import Story, Telling
-from storylm.serve.batcher import Event, Host, Job
+from storylm.serve.batcher import Event, Job
 from storylm.serve.choices import Choice
+from storylm.serve.host import Host
 from storylm.serve.prompts import Prompt, read_prompt
 from storylm.serve.requests import CompletionRequest
 

@@ -12,7 +12,6 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from storylm.config.errors import UserError
-from storylm.serve.guard import error_body
 
 log = logging.getLogger("storylm.serve")
 RETRY_SECONDS = "2"
@@ -45,19 +44,33 @@ REFUSALS = {
     400: "the request cannot be understood, or does not fit the model",
     401: "the key is missing or wrong",
     404: "there is no such model or path",
+    408: "the body did not come in time",
     413: "the body is too large",
     415: "the body is no JSON",
     429: "too much is on its way: come again after `Retry-After` seconds",
     500: "a fault of the server, whose log has the `id` in the message",
-    503: "no slot became free in time",
+    503: "nothing was told in time, or the model has failed for good",
 }
 
 
 class ApiError(Exception):
-    """An answer that is an error, as `guard.error_body` tells it."""
+    """An answer that is an error, as `error_body` tells it."""
 
     def __init__(self, status: int, code: str, message: str, parameter: str | None = None):
         self.status, self.body = status, error_body(status, code, message, parameter)
+
+
+def error_body(status: int, code: str, message: str, parameter: str | None = None) -> dict[str, Any]:
+    """The JSON of an error."""
+    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
+
+
+def fault(error: BaseException) -> ApiError:
+    """What is answered after an error that nobody foresaw: a number, which the log has with the error."""
+    number = secrets.token_hex(8)
+    log.error("error %s", number, exc_info=error)
+    return ApiError(500, "internal_error", f"{REFUSALS[500]}: {number}")
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -108,6 +121,5 @@ def _misused(_: Request, error: UserError) -> Response:
 
 
 def _failed(_: Request, error: Exception) -> Response:
-    number = secrets.token_hex(8)
-    log.error("error %s", number, exc_info=error)
-    return respond(error_body(500, "internal_error", f"{REFUSALS[500]}: {number}"), 500)
+    told = fault(error)
+    return respond(told.body, told.status)

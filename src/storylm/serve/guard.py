@@ -1,17 +1,16 @@
-"""What stands before every request: the right host, a key where there is one, a body of the right kind and size."""
+"""Before every request: the right host, a key where there is one, room, a body of the right kind and size."""
 
 import hmac
-import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from starlette.exceptions import HTTPException
-
+from storylm.serve.admission import Admission
+from storylm.serve.body import Body, Message, Receive
+from storylm.serve.errors import REFUSALS, error_body, respond
 from storylm.serve.settings import ServeSettings
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/health", "/", "/favicon.ico")  # and /static/: no secrets there, and a browser sends no key for them
@@ -26,11 +25,14 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses with 400, 401, 404, 413 or 415 what should not come to the application; ASGI, so streams stay streams."""
+    """Refuses with 400, 401, 404, 413, 415 or 429 what should not come to the application, before its body is read.
 
-    def __init__(self, app: Asgi, settings: ServeSettings, count: Callable[[str, int], None]):
+    ASGI, so that streams stay streams.
+    """
+
+    def __init__(self, app: Asgi, settings: ServeSettings, admission: Admission, count: Callable[[str, int], None]):
         """`count` hears of every answer: its path and status."""
-        self.app, self.settings, self.count = app, settings, count
+        self.app, self.settings, self.admission, self.count = app, settings, admission, count
         policy = POLICY.format(frames=" ".join(settings.frame_origins) or "'none'")
         headers = {"content-security-policy": policy, **HEADERS}
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -40,12 +42,19 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        body = Body(receive, headers, self.settings.body_bytes, self.settings.body_seconds)
+        sending = self._sending(scope, send, body)
         refused = self._refused(scope, headers)
-        sending = self._sending(scope["path"], send)
-        if refused is None:
-            await self.app(scope, self._bounded(receive), sending)
+        length = headers.get("content-length", "" if "transfer-encoding" in headers else "0")
+        place = self.admission.enter(scope["path"], int(length) if length else None) if refused is None else None
+        if place is not None:
+            with place:
+                # To HEAD a GET is answered, but for its body.
+                asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self.app(asked, body.receive, sending)
         else:
-            await answer(sending, *refused)
+            status, code, message = refused or (429, "too_many_requests", REFUSALS[429])
+            await respond(error_body(status, code, message), status)(scope, receive, sending)
 
     def _refused(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         """Status, code and message of a refusal."""
@@ -55,8 +64,9 @@ class Guard:
             return 400, "unknown_host", f"this server is not called {name!r}: see --allow-host"
         path, key = scope["path"], self.settings.api_key
         if key is not None and path not in OPEN_PATHS and not path.startswith("/static/"):
-            given = headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), key.encode()):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(given.strip().encode(), key.encode())
+            if scheme.lower() != "bearer" or not right:
                 return 401, "invalid_api_key", "send the server's key, as in the header Authorization: Bearer KEY"
         if self.settings.public and path in PRIVATE_PATHS:
             return 404, "not_found", f"{path} is not for everyone: this server is public"
@@ -64,52 +74,24 @@ class Guard:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 return 415, "unsupported_media_type", f"the body is {kind or 'of no type'}: send application/json"
-            length = headers.get("content-length", "0")
-            if not length.isdecimal() or int(length) > self.settings.body_bytes:
-                return 413, "body_too_large", f"the body has more than {self.settings.body_bytes:,} bytes"
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.settings.body_bytes:
+            return 413, "body_too_large", f"the body has more than {self.settings.body_bytes:,} bytes"
         return None
 
-    def _sending(self, path: str, send: Send) -> Send:
-        async def sending(message: MutableMapping[str, Any]) -> None:
+    def _sending(self, scope: Scope, send: Send, body: Body) -> Send:
+        async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.count(path, message["status"])
-                message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+                self.count(scope["path"], message["status"])
+                close = [] if body.over else [(b"connection", b"close")]
+                message = {**message, "headers": [*message.get("headers", ()), *self._headers, *close]}
+            elif message["type"] == "http.response.body":
+                if scope["method"] == "HEAD":
+                    message = {**message, "body": b""}
+                if not body.over and not message.get("more_body", False):
+                    await send({**message, "more_body": True})
+                    await body.drain()
+                    message = {"type": "http.response.body"}
             await send(message)
 
         return sending
-
-    def _bounded(self, receive: Receive) -> Receive:
-        """A body sent in chunks says nothing of its length before."""
-        taken = 0
-
-        async def bounded() -> MutableMapping[str, Any]:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.settings.body_bytes:
-                raise TooLargeError
-            return message
-
-        return bounded
-
-
-class TooLargeError(HTTPException):
-    """The body turned out to be too large while it was read."""
-
-    def __init__(self) -> None:
-        super().__init__(413, "the body is too large")
-
-
-async def answer(send: Send, status: int, code: str, message: str, **headers: str) -> None:
-    """An error as OpenAI's API tells it."""
-    body = json.dumps(error_body(status, code, message)).encode()
-    sent = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-    raw = [(name.encode(), value.encode()) for name, value in sent.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
-
-
-def error_body(status: int, code: str, message: str, parameter: str | None = None) -> dict[str, Any]:
-    """The JSON of an error."""
-    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storylm.config.errors import UsageError
-from storylm.serve.batcher import Host
+from storylm.serve.host import Host
 
 
 @dataclass(frozen=True)

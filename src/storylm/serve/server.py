@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from storylm.config.errors import SetupError, UsageError
@@ -9,9 +10,11 @@ from storylm.serve.settings import ServeSettings
 
 try:
     import uvicorn
+    from fastapi import FastAPI
 
     from storylm.serve.api import create_app
-    from storylm.serve.batcher import Host
+    from storylm.serve.connections import Connection, allow_files
+    from storylm.serve.host import Host
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("storylm"):
         raise
@@ -39,6 +42,7 @@ def run(hosts: list[Host], settings: ServeSettings, tell: Callable[[str], None])
     Raises:
         SetupError: the address cannot be had.
     """
+    settings = allow_files(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     taken = socket.socket(family, socket.SOCK_STREAM)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,8 +54,16 @@ def run(hosts: list[Host], settings: ServeSettings, tell: Callable[[str], None])
         raise SetupError(f"cannot listen at {settings.host}:{settings.port}: {error.strerror}; try --port 0") from error
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     tell(f"http://{name}:{taken.getsockname()[1]}")
-    config = uvicorn.Config(
-        create_app(hosts, settings),
+    uvicorn.Server(configuration(create_app(hosts, settings), settings)).run(sockets=[taken])
+
+
+def configuration(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    refused = partial(app.state.metrics.count, "", 503)
+    return uvicorn.Config(
+        app,
+        http=partial(Connection, settings=settings, refused=refused),  # type: ignore[arg-type]
+        ws="none",  # what comes in as one would not pass the guard
         log_level="warning",
         access_log=False,
         backlog=BACKLOG,
@@ -59,4 +71,3 @@ def run(hosts: list[Host], settings: ServeSettings, tell: Callable[[str], None])
         timeout_graceful_shutdown=5,
         server_header=False,
     )
-    uvicorn.Server(config).run(sockets=[taken])

@@ -2,27 +2,32 @@
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from storylm.config.errors import UserError
 from storylm.generation.attention_maps import attention_maps
 from storylm.model.count import parameters
-from storylm.serve.batcher import Batcher, Event, FullError, Host, Job
+from storylm.serve.batcher import Batcher, BrokenError, FullError
 from storylm.serve.completions import Completion
-from storylm.serve.errors import REFUSALS, ApiError, respond
+from storylm.serve.errors import REFUSALS, ApiError, fault, respond
+from storylm.serve.following import Following
+from storylm.serve.host import Host
 from storylm.serve.metrics import Metrics
 from storylm.serve.places import Places
 from storylm.serve.prompts import read_prompt
 from storylm.serve.requests import AttentionRequest, CompletionRequest
 from storylm.serve.settings import ServeSettings
 
-LOOKING, LOOKS = 2, 32  # threads that compute attention, and how many requests for it may be on their way
+THREADS = 2  # that compute attention, and as many that read prompts and write answers
+GONE = 499  # what nginx writes down of who has gone before the answer, who does not see it
+T = TypeVar("T")
 
 
 class Service:
@@ -30,105 +35,67 @@ class Service:
 
     def __init__(self, batcher: Batcher, settings: ServeSettings, metrics: Metrics):
         self._batcher, self._settings, self._metrics = batcher, settings, metrics
-        self._looking, self._looks = ThreadPoolExecutor(LOOKING, "storylm-attention"), 0
+        self._looking = ThreadPoolExecutor(THREADS, "storylm-attention")
+        self._working = ThreadPoolExecutor(THREADS, "storylm-work")
+
+    def close(self) -> None:
+        """Take on no more work in threads."""
+        for pool in (self._looking, self._working):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def complete(self, request: Request, body: CompletionRequest) -> Response:
         """Tell one or several stories."""
-        began = time.perf_counter()
+        host = self._host(body.model)
         try:
-            # In a thread: to cut a megabyte into tokens takes a while.
-            completion = await asyncio.to_thread(Completion, body, self._host(body.model))
-        except UserError as error:
-            raise ApiError(400, "invalid_value", str(error), "prompt") from error
-        try:
-            self._batcher.submit(completion.jobs)
+            self._batcher.check_room(len(body.prompts) * (body.n or 1))
+            completion = await self._read(host, body.prompts, Completion, body, host)
+            following = Following(completion.jobs, self._batcher, self._metrics, self._settings, bool(body.stream))
+            following.start()
         except FullError:
             raise ApiError(429, "too_many_requests", REFUSALS[429]) from None
+        except BrokenError:
+            raise ApiError(503, "model_broken", f"{body.model} has failed for good: see the server's log") from None
         if body.stream:
-            return StreamingResponse(self._stream(completion, began), media_type="text/event-stream")
+            return _Stream(_pieces(completion, following), following)
         try:
-            async with _gone(request) as gone:
-                for job in completion.jobs:
-                    async for _ in self._events(job, began, gone):
-                        pass
+            await _over_or_gone(following, request)
         finally:
-            self._batcher.cancel(completion.jobs)
-        self._metrics.whole.observe(time.perf_counter() - began)
-        return respond(completion.whole())
+            following.close()
+        if following.error:
+            raise following.error
+        if following.over.result() == "cancelled":
+            return Response(status_code=GONE)
+        return await self._in_thread(lambda: respond(completion.whole()))  # likelihoods make it long
 
-    async def _stream(self, completion: Completion, began: float) -> AsyncIterator[str]:
-        """Server-sent events, of all choices as they come."""
-        together: asyncio.Queue[tuple[int, Event | ApiError | None]] = asyncio.Queue()
-
-        async def follow(index: int, job: Job) -> None:
-            try:
-                async for event in self._events(job, began):
-                    together.put_nowait((index, event))
-            except ApiError as error:
-                together.put_nowait((index, error))
-            together.put_nowait((index, None))
-
-        tasks = [asyncio.create_task(follow(index, job)) for index, job in enumerate(completion.jobs)]
+    async def _read(self, host: Host, prompts: list[Any], read: Callable[..., T], *given: Any) -> T:
+        """What `read` makes of prompts. In a thread: to cut a megabyte into tokens takes a while."""
         try:
-            left, request = len(tasks), completion.request
-            while left:
-                index, event = await together.get()
-                if event is None:
-                    left -= 1
-                elif isinstance(event, ApiError):
-                    yield f"data: {json.dumps(event.body)}\n\n"
-                elif event.text or event.ended or request.logprobs is not None:
-                    yield f"data: {json.dumps(completion.piece(index, event))}\n\n"
-            if request.stream_options is not None and request.stream_options.include_usage:
-                yield f"data: {json.dumps(completion.last_piece())}\n\n"
-            yield "data: [DONE]\n\n"
-            self._metrics.whole.observe(time.perf_counter() - began)
-        finally:
-            for task in tasks:
-                task.cancel()
-            self._batcher.cancel(completion.jobs)
+            for prompt in prompts:
+                if isinstance(prompt, str):
+                    host.check_length(prompt)
+            return await self._in_thread(read, *given)
+        except UserError as error:
+            raise ApiError(400, "invalid_value", str(error), "prompt") from error
 
-    async def _events(self, job: Job, began: float, gone: "asyncio.Event | None" = None) -> AsyncIterator[Event]:
-        """What is told of a job. Raises `ApiError` where it fails or waits too long."""
-        first = True
-        while True:
-            try:
-                event = await asyncio.wait_for(_next(job, gone), self._settings.wait_seconds)
-            except TimeoutError:
-                raise ApiError(503, "no_slot", REFUSALS[503]) from None
-            if first:
-                self._metrics.first.observe(time.perf_counter() - began)
-            first = False
-            if event.failed:
-                raise ApiError(500, "internal_error", f"{REFUSALS[500]}: {event.failed}")
-            yield event
-            if event.ended:
-                return
+    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._working, work, *given)
 
     async def attention(self, body: AttentionRequest) -> Response:
         """How the attention of one token is shared out over those before it, [layers][heads][tokens]."""
         host = self._host(body.model)
-        try:
-            prompt = await asyncio.to_thread(read_prompt, host, body.prompt, body.token_ids)
-        except UserError as error:
-            raise ApiError(400, "invalid_value", str(error), "prompt") from error
-        ids = [*prompt.ids, *body.token_ids]
+        told = body.token_ids
+        prompt = await self._read(host, [body.prompt], read_prompt, host, body.prompt, told)
+        ids = [*prompt.ids, *told]
         token = len(ids) - 1 if body.token is None else body.token
         if token >= len(ids):
             raise ApiError(400, "invalid_value", f"token={token}: there are {len(ids)}", "token")
-        if self._looks == LOOKS:
-            raise ApiError(429, "too_many_requests", REFUSALS[429])
-        self._looks += 1
-        try:  # in threads of their own: stories do not wait for them
-            maps = await asyncio.get_running_loop().run_in_executor(
-                self._looking, attention_maps, host.model, ids, token
-            )
-        finally:
-            self._looks -= 1
+        # In threads of their own: stories do not wait for them.
+        loop = asyncio.get_running_loop()
+        maps = await loop.run_in_executor(self._looking, attention_maps, host.model, ids, token)
         weights = [[[round(weight, 4) for weight in head] for head in layer] for layer in maps[:, :, 0].tolist()]
         names = [host.tokenizer.pieces.name(id) for id in ids]
         places = Places(host.tokenizer, prompt.text, prompt.ids)
-        spans = [*places.prompt, *map(places.add, body.token_ids)]
+        spans = [*places.prompt, *map(places.add, told)]
         return respond({"tokens": names, "spans": spans, "token": token, "weights": weights})
 
     async def models(self) -> Response:
@@ -151,8 +118,9 @@ class Service:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def health(self) -> Response:
-        """Whether there is anyone here."""
-        return respond({"status": "ok"})
+        """Whether there is anyone here, and all that is served can be told."""
+        broken = self._batcher.broken
+        return respond({"status": "broken", "broken": broken}, 503) if broken else respond({"status": "ok"})
 
     def _host(self, name: str) -> Host:
         if name not in self._batcher.hosts:
@@ -160,33 +128,52 @@ class Service:
         return self._batcher.hosts[name]
 
 
-async def _next(job: Job, gone: asyncio.Event | None) -> Event:
-    """The job's next event; or that it was cancelled, where who asked for it has gone."""
-    if gone is None:
-        return await job.events.get()
-    waits = [asyncio.create_task(job.events.get()), asyncio.create_task(gone.wait())]
+class _Stream(StreamingResponse):
+    """Server-sent events of what is followed, which ends with it: even where nobody came to hear the first."""
+
+    def __init__(self, content: AsyncIterator[str], following: Following):
+        super().__init__(content, media_type="text/event-stream")
+        self._following = following
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._following.close()
+
+
+async def _pieces(completion: Completion, following: Following) -> AsyncIterator[str]:
+    """All choices as they come."""
+    request = completion.request
     try:
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return waits[0].result() if waits[0] in done else Event(ended="cancelled")  # type: ignore[return-value]
-    finally:
-        for wait in waits:
-            wait.cancel()
+        while (told := await following.events.get()) is not None:
+            index, event = told
+            if event.text or event.ended or request.logprobs is not None:
+                yield _data(completion.piece(index, event))
+        if following.error:
+            yield _data(following.error.body)
+        elif request.stream_options is not None and request.stream_options.include_usage:
+            yield _data(completion.last_piece())
+    except Exception as error:
+        yield _data(fault(error).body)
+    yield "data: [DONE]\n\n"
 
 
-@asynccontextmanager
-async def _gone(request: Request) -> AsyncIterator[asyncio.Event]:
-    """An event that is set once the client has closed the connection."""
-    gone = asyncio.Event()
+def _data(content: Any) -> str:
+    return f"data: {json.dumps(content)}\n\n"
 
-    async def watch() -> None:
+
+async def _over_or_gone(following: Following, request: Request) -> None:
+    """Wait until all is told, or the client has closed the connection."""
+
+    async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        gone.set()
 
-    task = asyncio.create_task(watch())
+    gone = asyncio.create_task(disconnected())
     try:
-        yield gone
+        await asyncio.wait({gone, following.over}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        task.cancel()
+        gone.cancel()
         with suppress(asyncio.CancelledError):
-            await task
+            await gone

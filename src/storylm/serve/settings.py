@@ -1,6 +1,7 @@
 """`ServeSettings`: where a server listens, whom it answers, and how much it takes on."""
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass
 
@@ -8,13 +9,15 @@ from storylm.config.errors import UsageError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MIN_KEY = 16  # characters
+SENDABLE = re.compile(r"[!-~]([ -~]*[!-~])?")  # as a header: ASCII, and no space at an end, which would be cut off
 ORIGIN = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)*(:\d{1,5})?")  # no path, no "*", nothing that parts a header
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """`slots` stories of a model are told at once; `queue` more requests may wait, of all models together.
+    """`slots` stories of a model are told at once; `queue` more may wait, of all models together.
 
+    Nobody holds a place by being slow: headers and bodies have to come in time, and answers to be taken.
     `public` serves everyone who reaches the address, without a key: stories and attention, but no figures at /metrics.
     `frame_origins` are sites whose pages may show the playground in a frame, and so lead a click astray.
 
@@ -30,16 +33,30 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()  # besides the loopback names and `host`
     slots: int = 32
     queue: int = 1024
+    looks: int = 32  # requests for attention on their way
+    connections: int = 8192  # beyond them 503
     body_bytes: int = 1 << 20
-    wait_seconds: float = 120.0  # for a slot, before a request is turned away
+    bodies_bytes: int = 64 << 20  # of all requests on their way; beyond them 429
+    header_seconds: float = 10.0  # from a request's first byte, or the connection, to the end of its headers
+    body_seconds: float = 30.0  # from there to the end of its body
+    send_seconds: float = 30.0  # for a client to take each MiB of an answer, or the rest of it
+    wait_seconds: float = 120.0  # to the first token of the first story of a request
+    tell_seconds: float = 900.0  # to the last token of the last
 
     def __post_init__(self) -> None:
         if self.slots < 1 or self.queue < 0:
             raise UsageError(f"slots={self.slots} and queue={self.queue}: at least 1 and 0")
+        if self.looks < 1 or self.connections < 1:
+            raise UsageError(f"looks={self.looks} and connections={self.connections}: at least 1 of each")
+        for name in ("header_seconds", "body_seconds", "send_seconds", "wait_seconds", "tell_seconds"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name}={getattr(self, name)} is not allowed: it is a number above 0")
         if not 0 <= self.port <= 65535:
             raise UsageError(f"port={self.port} is not allowed: it is from 0 (any that is free) to 65535")
         if self.api_key is not None and len(self.api_key) < MIN_KEY:
             raise UsageError(f"the API key has {len(self.api_key)} characters: take {MIN_KEY} or more")
+        if self.api_key is not None and not SENDABLE.fullmatch(self.api_key):
+            raise UsageError("the API key cannot be sent in a header: take ASCII characters, without a space at an end")
         if self.public and self.api_key is not None:
             raise UsageError("--public asks nobody for a key, and there is one: leave --public or STORYLM_API_KEY out")
         for origin in self.frame_origins:

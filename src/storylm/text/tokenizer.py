@@ -49,8 +49,8 @@ class Tokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # special tokens in text are text; not a part of tokenizer.json
-        added = tokenizer.get_added_tokens_decoder()
-        self.special_ids = frozenset(id for id, token in added.items() if token.special)
+        self._added = tokenizer.get_added_tokens_decoder()
+        self.special_ids = frozenset(id for id, token in self._added.items() if token.special)
         self._tokenizer = tokenizer
         assert {self.start_id, self.end_id} <= self.special_ids
 
@@ -78,6 +78,15 @@ class Tokenizer:
         Others lose something: SentencePiece's read "▁" as a space, and llama2.c's makes one space of several.
         """
         return is_byte_level(self.to_json())
+
+    @cached_property
+    def longest(self) -> int | None:
+        """The most bytes of a text that one token stands for; None where there is no bound, unless it is `lossless`."""
+        if not self.lossless:
+            return None
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        added = {token.content: len(token.content.encode()) for token in self._added.values()}
+        return max(added.get(text, len(text)) for text, id in vocabulary.items() if id not in self.special_ids)
 
     @cached_property
     def fingerprint(self) -> str:
