@@ -1,6 +1,7 @@
 """Prompts scored while stories are told: these go on, and what goes wrong with one prompt is its own affair."""
 
 import asyncio
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from storylm.generation import reading, torch_reader
 from storylm.generation.sampling import Sampling
 from storylm.generation.telling import Story, Telling
 from storylm.serve import scoring
-from storylm.serve.batcher import Batcher, Job
+from storylm.serve.batcher import Batcher, Event, Job
 from storylm.serve.host import Host
 
 PROMPT = "x" * 40
@@ -22,13 +23,23 @@ def _small_pieces(monkeypatch):
         monkeypatch.setattr(module, "AT_ONCE", PIECE)
 
 
-def job(host: Host, prompt: str, limit: int = 0, echo: bool = True) -> Job:
+@dataclass(eq=False)
+class Heard(Job):
+    """A job, and what was heard of it."""
+
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+
+    def __post_init__(self):
+        self.hear = self.events.put_nowait
+
+
+def job(host: Host, prompt: str, limit: int = 0, echo: bool = True) -> Heard:
     ids = [host.tokenizer.start_id, *host.tokenizer.encode(prompt)]
     telling = Telling(Story(prompt, 0, ids), host.tokenizer, Sampling(temperature=0), 48, limit, watch=1)
-    return Job(host, telling, echo_likelihoods=echo)
+    return Heard(host, telling, echo_likelihoods=echo)
 
 
-async def last_event(job: Job):
+async def last_event(job: Heard) -> Event:
     while True:
         event = await asyncio.wait_for(job.events.get(), 30)
         if event.ended or event.failed:
