@@ -26,6 +26,7 @@ def test_any_text_comes_out_whole_and_in_whole_characters(prompt, text):
 
 @given(st.lists(st.sampled_from([*b"\x00a\x80\xbf\xc3\xe2\x82\xac\xf0\x9f\x98\xff", 256]), max_size=60))
 @example([0xE2] * 30)
+@example([0xFF] * 7 + list("€".encode()))
 @example([0xF0, 0x9F, 0x98] * 20 + [0x82])
 @example(list("é".encode() * 3 + b"\xff" * 9 + "🙂".encode()))
 def test_bytes_that_are_no_text_still_come_out(ids):

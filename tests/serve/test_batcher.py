@@ -240,17 +240,15 @@ def test_a_model_that_cannot_begin_anew_is_broken_and_others_are_not():
 def test_a_batcher_that_fails_itself_says_so_to_everyone(caplog):
     host = Host("qwen3", model("qwen3"), TOKENIZER, 2)
     batcher = Batcher([host], limit=9)
-    batcher._turn = lambda: 1 / 0  # type: ignore[method-assign]
+    come = threading.Event()
+    batcher._turn = lambda: come.wait(20) and 1 / 0  # type: ignore[method-assign]
 
     async def visit() -> None:
         heard = Heard(host, "a", 0, 9)
-        try:
-            batcher.submit([heard.job])
-        except BrokenError:
-            pass  # as soon as it has run
-        else:
-            await heard.more()
-            assert heard.last.failed
+        batcher.submit([heard.job])
+        come.set()
+        await heard.more()
+        assert heard.last.failed
         with pytest.raises(BrokenError):
             batcher.submit([heard.job])
         assert (batcher.broken, batcher.jobs) == (["batcher"], 0)
