@@ -20,7 +20,7 @@ class Host:
     """
 
     def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, slots: int, precision: str = "fp32"):
-        self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
+        self.name, self.model, self.tokenizer, self.broken = name, model.eval(), tokenizer, False
         self._open = lambda: build_reader(model, slots, model.config.context, precision)
         self.reopen()
 
@@ -41,11 +41,13 @@ class Host:
         """
         self.decoder: Decoder | None = None  # its memory first: there may not be enough for two
         self.scoring: Scoring | None = None
-        self.broken = True
-        reader, vocabulary = self._open(), self.tokenizer.vocab_size
-        self.decoder = Decoder(reader, vocabulary)
-        self.scoring = Scoring(self.decoder, reader, vocabulary)
-        self.broken = False
+        try:
+            reader, vocabulary = self._open(), self.tokenizer.vocab_size
+            self.decoder = Decoder(reader, vocabulary)
+            self.scoring = Scoring(self.decoder, reader, vocabulary)
+        except BaseException:
+            self.broken = True
+            raise
 
     def check_length(self, prompt: str) -> None:
         """Raises `UsageError` where a text cannot fit the context, whatever tokens it is: sooner than it is cut."""
