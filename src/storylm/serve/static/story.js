@@ -1,9 +1,10 @@
 // One story of one model on the page: its words, which of them is chosen, and what is said beneath it.
 
 import { hideCard, showCard } from "./card.js";
+import { chances, inWords, looksInWords } from "./chances.js";
 import { Gaze } from "./gaze.js";
 import { step } from "./steps.js";
-import { nats, percent, shown, Words } from "./words.js";
+import { goesOn, nats, percent, shown, Words } from "./words.js";
 
 const END = "❧";
 const FULL_SURPRISE = 6; // nats, 1 in 400: what is less likely is shaded no deeper
@@ -12,6 +13,7 @@ export class Story {
   #words;
   #list;
   #foot;
+  #heard; // what the card shows of the chosen word, for those who cannot see it
   #gaze;
 
   /** `model` is as /v1/models tells it; `name` begins the ids of what is made here. */
@@ -32,8 +34,11 @@ export class Story {
     this.#list.setAttribute("aria-label", `The story of ${model.id}, word by word`);
     this.#foot = document.createElement("p");
     this.#foot.className = "story-foot";
+    this.#heard = document.createElement("p");
+    this.#heard.id = `${name}-heard`;
+    this.#heard.hidden = true; // by itself it is not read: the chosen word refers to it
     this.#gaze = new Gaze(this);
-    this.element.append(head, this.#gaze.pickers, this.#list, this.#foot);
+    this.element.append(head, this.#gaze.pickers, this.#list, this.#foot, this.#heard);
     this.#listen();
     this.clear();
   }
@@ -93,6 +98,7 @@ export class Story {
   /** Make a word the chosen one (null: none), whose likelihood is shown and whose attention is shaded. */
   choose(index, { card = true } = {}) {
     this.words[this.chosen]?.element.removeAttribute("aria-selected");
+    this.words[this.chosen]?.element.removeAttribute("aria-describedby");
     this.chosen = index;
     const word = this.words[index];
     if (!word) {
@@ -103,10 +109,15 @@ export class Story {
     }
     word.element.setAttribute("aria-selected", "true");
     word.element.setAttribute("aria-label", this.#label(word));
+    word.element.setAttribute("aria-describedby", this.#heard.id);
+    this.#describe(word);
     this.#list.setAttribute("aria-activedescendant", word.element.id);
     word.element.scrollIntoView({ block: "nearest" });
     if (card) this.#show(word);
-    this.#gaze.turn(word, (text) => this.#list === document.activeElement && this.#show(word, text));
+    this.#gaze.turn(word, () => {
+      this.#describe(word);
+      if (this.#list === document.activeElement) this.#show(word);
+    });
   }
 
   /** Shade by attention from the chosen word, or the last; or no more. */
@@ -140,9 +151,21 @@ export class Story {
     return `${shown(word.text).trim()}${own === null ? "" : `, ${percent(Math.exp(own))} likely`}`;
   }
 
+  #describe(word) {
+    const gaze = this.#gaze.seen(word);
+    this.#heard.textContent = gaze ? looksInWords(gaze) : inWords(chances(word, goesOn(word, this.#before(word))));
+  }
+
   #show(word) {
-    const [before, after] = [this.text.slice(0, word.start), this.text.slice(word.start + word.text.length)];
-    showCard(word, { before, after, gaze: this.#gaze.seen(word) });
+    showCard(word, {
+      before: this.#before(word),
+      after: this.text.slice(word.start + word.text.length),
+      gaze: this.#gaze.seen(word),
+    });
+  }
+
+  #before(word) {
+    return this.text.slice(0, word.start);
   }
 
   #listen() {

@@ -3,6 +3,8 @@
 // Nearly always that is one token. A character of several tokens has no text before the last of them comes, and some
 // tokenizers drop the space of a first word, so the text is what counts and tokens are laid along it.
 
+export const ALTERNATIVES = 5; // that are asked for to each token
+
 /**
  * A completion's pieces as words {text, start, tokens: [{text, nats, instead: [[text, nats], ...]}]}, where `start`
  * counts characters of the whole text. A word whose text is "" is the end of the story.
@@ -62,6 +64,11 @@ export function nats(word) {
   if (!word.tokens.length || word.tokens.some((token) => token.nats === null)) return null;
   return word.tokens.reduce((sum, token) => sum + token.nats, 0);
 }
+
+export const LETTERS_BEFORE = /\p{L}+$/u;
+
+/** Whether a word's text goes on with what stands before it. */
+export const goesOn = (word, before) => LETTERS_BEFORE.test(before) && !/^\s/.test(word.text);
 
 /** A share as people read it. */
 export function percent(share) {
