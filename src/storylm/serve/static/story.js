@@ -4,10 +4,8 @@ import { hideCard, showCard } from "./card.js";
 import { chances, inWords, looksInWords } from "./chances.js";
 import { Gaze } from "./gaze.js";
 import { step } from "./steps.js";
-import { goesOn, nats, percent, shown, Words } from "./words.js";
-
-const END = "❧";
-const FULL_SURPRISE = 6; // nats, 1 in 400: what is less likely is shaded no deeper
+import { elementOf, label } from "./word.js";
+import { goesOn, Words } from "./words.js";
 
 export class Story {
   #words;
@@ -78,7 +76,7 @@ export class Story {
     for (const word of words) {
       const own = { ...word, start, index: this.words.length };
       start += word.text.length;
-      own.element = this.#element(own);
+      own.element = elementOf(own, `${this.name}-${own.index}`);
       this.words.push(own);
       this.#list.append(own.element);
     }
@@ -108,7 +106,7 @@ export class Story {
       return;
     }
     word.element.setAttribute("aria-selected", "true");
-    word.element.setAttribute("aria-label", this.#label(word));
+    word.element.setAttribute("aria-label", label(word));
     word.element.setAttribute("aria-describedby", this.#heard.id);
     this.#describe(word);
     this.#list.setAttribute("aria-activedescendant", word.element.id);
@@ -124,31 +122,6 @@ export class Story {
   set attending(on) {
     this.#gaze.on = on;
     if (on && this.words.length) this.choose(this.chosen ?? this.words.length - 1, { card: false });
-  }
-
-  #element(word) {
-    const element = document.createElement("span");
-    element.id = `${this.name}-${word.index}`;
-    element.setAttribute("role", "option");
-    element.className = word.given ? "word given" : "word";
-    // Only what can be seen is shaded: not the space before it.
-    const ink = document.createElement("span");
-    ink.className = "ink";
-    ink.textContent = word.text ? word.text.trimStart() : END;
-    element.append(word.text.slice(0, word.text.length - word.text.trimStart().length), ink);
-    if (!/[^\s\p{C}]/u.test(word.text)) element.setAttribute("aria-label", shown(word.text));
-    if (!word.text) element.classList.add("end");
-    const own = nats(word);
-    if (own !== null) {
-      element.dataset.nats = own;
-      element.style.setProperty("--surprise", Math.min(1, -own / FULL_SURPRISE).toFixed(3));
-    }
-    return element;
-  }
-
-  #label(word) {
-    const own = nats(word);
-    return `${shown(word.text).trim()}${own === null ? "" : `, ${percent(Math.exp(own))} likely`}`;
   }
 
   #describe(word) {
