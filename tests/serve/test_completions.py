@@ -71,25 +71,46 @@ def test_prompts_may_be_token_ids_with_or_without_the_start_token(client, tokeni
 
 def test_likelihoods_are_the_models(client, models, tokenizer):
     """Of the prompt and of what is told, beside the likeliest in their place; temperature changes nothing."""
-    settings = {"prompt": "abc", "max_tokens": 12, "echo": True, "logprobs": 4, "temperature": 0.5, "top_k": 20}
-    readable, seed = 0, 0
-    while readable < 7:  # the rest are parts of characters, of which the text does not say what they were
-        told = ask(client, **settings, seed=seed)["choices"][0]["logprobs"]
-        readable = next((number for number, text in enumerate(told["tokens"]) if not text.isascii()), 0)
-        seed += 1
-    ids = [tokenizer.start_id, *tokenizer.encode("".join(told["tokens"][:readable]))]
+    settings = {"prompt": "abc", "max_tokens": 12, "echo": True, "logprobs": 4, "temperature": 0.5, "seed": 3}
+    choice = ask(client, **settings)["choices"][0]
+    told, ids = choice["logprobs"], [tokenizer.start_id, *choice["token_ids"]]
     with torch.inference_mode():
         logprobs = models["qwen3"](torch.tensor([ids]))[0, :, : tokenizer.vocab_size].log_softmax(-1)
-    for number in range(readable):
-        own = float(logprobs[number, ids[number + 1]])
-        assert told["token_logprobs"][number] == pytest.approx(own, abs=1e-4)
+    name, parts = tokenizer.pieces.name, 0
+    for number, (own, others) in enumerate(zip(told["token_logprobs"], told["top_logprobs"], strict=True)):
+        assert told["tokens"][number] == name(ids[number + 1])
+        assert own == pytest.approx(float(logprobs[number, ids[number + 1]]), abs=1e-4)
         likeliest = logprobs[number].topk(4)
-        others = told["top_logprobs"][number]
-        assert max(others.values()) == pytest.approx(float(likeliest.values[0]), abs=1e-4)
-        assert others[told["tokens"][number]] == pytest.approx(own, abs=1e-4)
-        assert 1 <= len(others) <= 5
+        expected = dict(zip(map(name, likeliest.indices.tolist()), likeliest.values.tolist(), strict=True))
+        assert others == pytest.approx({**expected, told["tokens"][number]: own}, abs=1e-4)
+        parts += sum(other.startswith("bytes:") for other in others)
+    assert parts > 12  # several in one place, which were one U+FFFD
     assert told["tokens"][:3] == ["a", "b", "c"]
     assert told["text_offset"][:4] == [0, 1, 2, 3]
+
+
+def test_offsets_are_those_of_characters_not_of_tokens(client, tokenizer):
+    fields = {"prompt": "é“x”y", "max_tokens": 0, "echo": True, "logprobs": 0}
+    told = ask(client, **fields)["choices"][0]["logprobs"]
+    assert told["text_offset"] == [0, 0, 1, 1, 1, 2, 3, 3, 3, 4]
+    assert told["tokens"][:3] == ["bytes:\\xc3", "bytes:\\xa9", "bytes:\\xe2"]
+    ids = [*tokenizer.encode("é"), tokenizer.encode("“")[0]]  # ends within a character
+    told = ask(client, **{**fields, "prompt": ids, "max_tokens": 20, "seed": 5})["choices"][0]
+    for place, offset in enumerate(told["logprobs"]["text_offset"]):
+        text = tokenizer.decode(told["token_ids"][: place + 1])
+        assert text[:offset] == told["text"][:offset]
+        assert offset <= len(told["text"])
+    assert told["logprobs"]["text_offset"][:3] == [0, 0, 1]
+
+
+def test_token_ids_are_of_the_tokens_that_are_named(client, tokenizer):
+    echoed = ask(client, prompt="aé", seed=2, logprobs=1, echo=True)["choices"][0]
+    told = ask(client, prompt="aé", seed=2, logprobs=1)["choices"][0]
+    assert echoed["token_ids"] == tokenizer.encode("aé") + told["token_ids"]
+    for choice in (echoed, told):
+        assert [tokenizer.pieces.name(id) for id in choice["token_ids"]] == choice["logprobs"]["tokens"]
+    assert told["logprobs"]["text_offset"][0] == 0
+    assert "token_ids" not in ask(client, prompt="a", max_tokens=1)["choices"][0]
 
 
 def test_what_harnesses_ask_for_no_new_tokens_but_likelihoods(client, models, tokenizer):
@@ -122,6 +143,7 @@ def test_a_stream_is_the_whole_in_pieces(client, fields):
         assert [piece["finish_reason"] for piece in own[:-1]] == [None] * (len(own) - 1)
         assert own[-1]["finish_reason"] == choice["finish_reason"]
         if choice["logprobs"] is not None:
+            assert [id for piece in own for id in piece["token_ids"]] == choice["token_ids"]
             for key, values in choice["logprobs"].items():
                 joined = [value for piece in own for value in piece["logprobs"][key]]
                 if key == "top_logprobs":
@@ -154,6 +176,27 @@ def test_where_attention_goes(client, models, tokenizer):
     torch.testing.assert_close(torch.tensor(answer["weights"]), maps[:, :, 4], rtol=0, atol=1e-4)
     assert answer["tokens"] == ["<|endoftext|>", *"abcdef"]
     assert client.post("/v1/attention", json={"model": "qwen3", "prompt": "abc"}).json()["token"] == 3
+
+
+def test_attention_says_which_characters_each_token_stands_for(client, tokenizer):
+    """Of a text, of token ids, and of what was told after either, which a text cut anew would give other tokens."""
+
+    def ask_attention(**fields) -> dict:
+        answer = client.post("/v1/attention", json={"model": "qwen3", **fields})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    spans = [[0, 0], [0, 1], [0, 1], [1, 2], [1, 2], [1, 2], [2, 3], [3, 4], [3, 4], [3, 4], [4, 5]]
+    ids = tokenizer.encode("é“x”y")
+    whole = ask_attention(prompt="é“x”y")
+    assert whole["spans"] == spans
+    for number in (1, 4, 9):
+        for prompt in (ids[:number], [tokenizer.start_id, *ids[:number]]):
+            assert ask_attention(prompt=prompt, token_ids=ids[number:]) == whole
+    assert ask_attention(prompt="é“", token_ids=ids[5:]) == whole
+    assert ask_attention(prompt="", token_ids=ids) == whole
+    too_long = client.post("/v1/attention", json={"model": "qwen3", "prompt": "a", "token_ids": [1] * 47})
+    assert (too_long.status_code, too_long.json()["error"]["param"]) == (400, "prompt")
 
 
 def test_attention_of_requests_at_once_is_of_each_alone(served, models):

@@ -6,7 +6,6 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -29,7 +28,6 @@ class Host:
         self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
         self._open = lambda: Decoder(build_reader(model, slots, model.config.context, precision), tokenizer.vocab_size)
         self.decoder = self._open()
-        self.token_text = lru_cache(maxsize=65_536)(tokenizer.token_text)
 
     def reopen(self) -> None:
         """Begin with an empty decoder: after a failure nobody knows what is in the old one."""
@@ -38,11 +36,10 @@ class Host:
 
 @dataclass(eq=False)
 class Job:
-    """A story that a request waits for. `added` tokens stand before its prompt that the request did not give."""
+    """A story that a request waits for."""
 
     host: Host
     telling: Telling
-    added: int = 0
     echo_likelihoods: bool = False
     prompt_likelihoods: list[Likelihood | None] = field(default_factory=list)
     events: "asyncio.Queue[Event]" = field(default_factory=asyncio.Queue)

@@ -77,4 +77,7 @@ class AttentionRequest(_Strict):
 
     model: Annotated[str, Field(max_length=256)]
     prompt: Text | Ids
+    token_ids: Annotated[list[Token], Field(max_length=65_536)] = Field(
+        default=[], description="what was told after the prompt, as completions with `logprobs` have it"
+    )
     token: int | None = Field(default=None, ge=0, description="whose attention; the last one's unless given")

@@ -17,6 +17,8 @@ from storylm.serve.batcher import Batcher, Event, FullError, Host, Job
 from storylm.serve.completions import Completion
 from storylm.serve.errors import REFUSALS, ApiError, respond
 from storylm.serve.metrics import Metrics
+from storylm.serve.places import Places
+from storylm.serve.prompts import read_prompt
 from storylm.serve.requests import AttentionRequest, CompletionRequest
 from storylm.serve.settings import ServeSettings
 
@@ -107,11 +109,10 @@ class Service:
         """How the attention of one token is shared out over those before it, [layers][heads][tokens]."""
         host = self._host(body.model)
         try:
-            request = CompletionRequest(model=body.model, prompt=body.prompt, max_tokens=0)
-            prompt = await asyncio.to_thread(Completion, request, host)
+            prompt = await asyncio.to_thread(read_prompt, host, body.prompt, body.token_ids)
         except UserError as error:
             raise ApiError(400, "invalid_value", str(error), "prompt") from error
-        ids = prompt.jobs[0].telling.draft.prompt_ids
+        ids = [*prompt.ids, *body.token_ids]
         token = len(ids) - 1 if body.token is None else body.token
         if token >= len(ids):
             raise ApiError(400, "invalid_value", f"token={token}: there are {len(ids)}", "token")
@@ -125,7 +126,10 @@ class Service:
         finally:
             self._looks -= 1
         weights = [[[round(weight, 4) for weight in head] for head in layer] for layer in maps[:, :, 0].tolist()]
-        return respond({"tokens": [host.token_text(id) for id in ids], "token": token, "weights": weights})
+        names = [host.tokenizer.pieces.name(id) for id in ids]
+        places = Places(host.tokenizer, prompt.text, prompt.ids)
+        spans = [*places.prompt, *map(places.add, body.token_ids)]
+        return respond({"tokens": names, "spans": spans, "token": token, "weights": weights})
 
     async def models(self) -> Response:
         """The models there are."""

@@ -20,6 +20,7 @@ from storylm.config.files import write_text
 from storylm.text.bytelevel import is_byte_level
 from storylm.text.encoders import Encode, fastest_encoder
 from storylm.text.files import CONFIG, JSON, find
+from storylm.text.pieces import Pieces
 
 
 class Tokenizer:
@@ -142,6 +143,19 @@ class Tokenizer:
             return self.end if id == self.end_id else self.start
         before = self.encode("a")  # some drop the space of a first word
         return self.decode([*before, id])[len(self.decode(before)) :]
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The tokens one by one: bytes and names."""
+        return Pieces(self)
+
+    def piece(self, id: int) -> str:
+        """How the vocabulary writes a token: "Ġthe", "▁the", "<0xE2>"; "" where there is no such id."""
+        return self._tokenizer.id_to_token(id) or ""
+
+    def has_piece(self, piece: str) -> bool:
+        """Whether the vocabulary has a token that is written so."""
+        return self._tokenizer.token_to_id(piece) is not None
 
     def story_ids(self, ids: Sequence[int]) -> list[int]:
         """A story's ids as they stand in a stream: with the end token, and the start token where it is another."""
