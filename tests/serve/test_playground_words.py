@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from serve.playground import Server, asked, open_told, percent, until, words
+from serve.playground import Server, asked, open_told, percent, told, until, words
 
 
 def test_a_word_shows_how_likely_it_was_as_the_api_has_it(page, server: Server) -> None:
@@ -109,16 +109,16 @@ def test_attention_is_shaded_as_the_api_has_it(page, server: Server) -> None:
     answer = server.post("/v1/attention", model="grammar-1m", prompt="".join(words(page)[:21]))
     weights = answer["weights"]
 
-    def shown() -> list[float]:
+    def shades(page) -> list[float]:
         return [float(one) for one in page.locator("[data-attention]").evaluate_all(
             "all => all.map(one => one.dataset.attention)"
         )]  # fmt: skip
 
     every = [head for layer in weights for head in layer]
-    assert shown() == pytest.approx([sum(head[t] for head in every) / len(every) for t in range(1, 22)], abs=2e-4)
+    assert shades(page) == pytest.approx([sum(head[t] for head in every) / len(every) for t in range(1, 22)], abs=2e-4)
     page.get_by_label("Layer").select_option("3")
     page.get_by_label("Head").select_option("2")
-    assert shown() == pytest.approx(weights[2][1][1:], abs=2e-4)
+    assert shades(page) == pytest.approx(weights[2][1][1:], abs=2e-4)
     shade = page.locator(".word").nth(20).evaluate("one => one.style.getPropertyValue('--attention')")
     assert float(shade) == pytest.approx(weights[2][1][21] / max(weights[2][1][1:]), abs=2e-3)
     page.locator(".words").focus()
@@ -127,26 +127,64 @@ def test_attention_is_shaded_as_the_api_has_it(page, server: Server) -> None:
     assert page.locator(".card-note").inner_text() == "looks at"
 
 
+@pytest.mark.parametrize("mode", ["tell", "choose"])
+def test_attention_is_that_of_the_tokens_that_were_drawn(page, server: Server, mode: str) -> None:
+    """After characters of several tokens, and where the text told anew would fall into other tokens."""
+    beginning = "é🐶 and Tim: 𝒳"
+    settings = {"model": "babble", "prompt": beginning, "max_tokens": 40, "top_k": 50, "view": "attention"}
+    open_told(page, server, **settings, mode=mode)
+    said = asked(server, **{key: settings[key] for key in ("model", "prompt", "max_tokens", "top_k")}, echo=False)
+    if mode == "choose":
+        page.locator(".offer").first.click()
+        told(page)
+    shown = words(page)
+    assert shown[:2] == ["é", "🐶"]
+    owners = [index for index, word in enumerate(shown) for _ in word]  # of each code point
+    for token_ids in ([], said["token_ids"][:12]):
+        answer = server.post("/v1/attention", model="babble", prompt=beginning, token_ids=token_ids)
+        spans = answer["spans"]
+        count = owners[spans[-1][1] - 1] + 1
+        page.locator(".word .ink").nth(count - 1).click()
+        until(page, f"document.querySelectorAll('[data-attention]').length === {count}")
+        every = [head for layer in answer["weights"] for head in layer]
+        expected = [0.0] * count
+        for token, (first, end) in enumerate(spans[1:], start=1):
+            share = sum(head[token] for head in every) / len(every)
+            for at in range(first, end):
+                expected[owners[at]] += share / (end - first)
+        assert shades(page) == pytest.approx(expected, abs=2e-4)
+    own = server.post("/v1/attention", model="babble", prompt="".join(shown[:count]))
+    assert len(own["spans"]) != len(answer["spans"])  # told anew it is of other tokens: the test has teeth
+
+
+def shades(page) -> list[float]:
+    return page.locator("[data-attention]").evaluate_all("all => all.map(one => Number(one.dataset.attention))")
+
+
 def test_tokens_are_laid_along_the_text(page, server: Server) -> None:
-    """Characters of several tokens are one word; a dropped first space does no harm; the end is a word without text."""
+    """Characters of several tokens are one word, counted as code points; the end is a word without text."""
     page.goto(server.url)
     script = """async () => {
         const { Words } = await import("/static/words.js");
         const pieces = (...all) => {
             const words = new Words();
-            return all.flatMap(([text, tokens, ended = null]) => words.add({ text, finish_reason: ended, logprobs: {
-                tokens, token_logprobs: tokens.map(() => -1), top_logprobs: tokens.map(() => ({})) } }))
+            return all.flatMap(([text, places, ended = null]) => words.add({ text, finish_reason: ended,
+                token_ids: places, logprobs: { tokens: places.map(String), token_logprobs: places.map(() => -1),
+                top_logprobs: places.map(() => ({})), text_offset: places } }))
                 .map((word) => [word.text, word.start, word.tokens.length]);
         };
         return [
-            pieces(["Hi", ["Hi"]], ["", ["\\uFFFD"]], ["", ["\\uFFFD"]], ["🐶", ["\\uFFFD"]],
-                [".", ["."]], ["", ["<e>"], "stop"]),
-            pieces(["Playing along", [" Playing", " along"]]),
-            pieces(["é, ok", ["\\uFFFD", "\\uFFFD", ",", " ok"]]),
+            pieces(["Hi", [0]], ["", [2]], ["", [2]], ["🐶", [2]], [".", [3]], ["", [4], "stop"]),
+            pieces(["Playing along", [0, 7]]),
+            pieces(["é, ok", [0, 0, 1, 2]]),
+            pieces(["a", [0]], ["", [1]], ["\ufffd", [2], "stop"]),
+            pieces(["a", [0]], ["", [1]], ["\ufffd", [], "length"]),
         ];
     }"""
     assert page.evaluate(script) == [
         [["Hi", 0, 1], ["🐶", 2, 3], [".", 4, 1], ["", 5, 1]],
         [["Playing", 0, 1], [" along", 7, 1]],
         [["é", 0, 2], [",", 1, 1], [" ok", 2, 1]],
+        [["a", 0, 1], ["\ufffd", 1, 1], ["", 2, 1]],
+        [["a", 0, 1], ["\ufffd", 1, 1]],
     ]

@@ -67,14 +67,14 @@ export class Story {
 
   /** More of the story, a piece of a completion; what stands before character `given` was asked, not told. */
   add(piece, given = 0) {
-    this.push(this.#words.add(piece).map((word) => ({ ...word, given: word.start < given })));
+    this.push(this.#words.add(piece).map((word) => ({ ...word, given: word.start < given })), given);
   }
 
-  /** More words, which go on from those there are. */
-  push(words) {
+  /** More words, which go on from those there are; the model drew them after the text up to `after`. */
+  push(words, after = this.text.length) {
     let start = this.text.length;
     for (const word of words) {
-      const own = { ...word, start, index: this.words.length };
+      const own = { ...word, start, after, index: this.words.length };
       start += word.text.length;
       own.element = elementOf(own, `${this.name}-${own.index}`);
       this.words.push(own);
@@ -85,7 +85,6 @@ export class Story {
   /** Take back the words after the first `count`. */
   cut(count) {
     for (const word of this.words.splice(count)) word.element.remove();
-    this.#words = new Words(this.text.length);
     if (this.chosen !== null && this.chosen >= count) this.choose(null);
   }
 
