@@ -146,12 +146,17 @@ def test_fuzz(count: int, figures: Figures) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
     from schemathesis import GenerationMode
     from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import status_code_conformance
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
 
     from storylm.serve.api import create_app
     from storylm.serve.batcher import Host
     from storylm.serve.settings import ServeSettings
 
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
     # A model whose longest stories are short: most requests ask for as much as there is.
     model = build(ModelConfig(**{**SHAPE, **VARIANTS["qwen3"]})).eval()
     app = create_app([Host("tiny", model, Tokenizer.load("bytes"), 32)], ServeSettings())
@@ -177,7 +182,7 @@ def test_fuzz(count: int, figures: Figures) -> None:
             def try_one(case) -> None:
                 response = case.call(timeout=120)
                 seen[response.status_code] += 1
-                case.validate_response(response, checks=[not_a_server_error, status_code_conformance])
+                case.validate_response(response, checks=checks)
 
             try_one()
     finally:

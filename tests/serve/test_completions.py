@@ -9,7 +9,7 @@ import torch
 
 from storylm.generation.engine import generate, tell
 from storylm.generation.sampling import Sampling
-from storylm.serve import service
+from storylm.serve import answers, service
 
 URL = "/v1/completions"
 
@@ -200,7 +200,7 @@ def test_attention_says_which_characters_each_token_stands_for(client, tokenizer
 
 
 def test_attention_of_requests_at_once_is_of_each_alone(served, models):
-    """Of two that are looked at while the prompt of a third is scored."""
+    """Of two that are looked at at once, while the prompt of a third is scored."""
     client, prompts = served(), ["abcdef", "uvw"]
 
     def ask_attention(prompt: str) -> dict:
@@ -211,10 +211,10 @@ def test_attention_of_requests_at_once_is_of_each_alone(served, models):
     alone = [ask_attention(prompt) for prompt in prompts]
     scored = {"model": "gpt_neo", "prompt": "xyzzy", "echo": True, "logprobs": 1, "max_tokens": 0}
     likely = ask(client, **scored)["choices"]
-    three = threading.Barrier(3)
+    both = threading.Barrier(2)
 
     def meet(*_: object) -> None:
-        three.wait(timeout=20)
+        both.wait(timeout=20)
 
     hook = models["gpt_neo"].blocks[1].attention_norm.register_forward_pre_hook(meet)
     try:
@@ -241,6 +241,23 @@ def test_more_looks_than_a_server_bears_are_turned_away_and_stories_go_on(served
         go_on.set()
     assert sorted(answer.result().status_code for answer in answers) == [200, 200, 200, 429]
     assert client.post("/v1/attention", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("fields", [{}, {"logprobs": 3}, {"logprobs": 0, "echo": True, "n": 2}])
+def test_answers_are_as_the_openapi_description_has_them(client, fields):
+    """To the field; schemathesis asks at random, and seldom for so much at once."""
+    body = {"prompt": "é", "max_tokens": 5, **fields}
+    answers.Completion.model_validate(ask(client, **body), strict=True)
+    for piece in pieces(client, **body, stream_options={"include_usage": True}):
+        answers.Completion.model_validate(piece, strict=True)
+    attention = client.post("/v1/attention", json={"model": "qwen3", "prompt": "é"}).json()
+    answers.Attention.model_validate(attention, strict=True)
+    described = client.get("/openapi.json").json()["paths"]
+    for path, operations in described.items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                assert all(content["schema"] for content in response["content"].values()), (path, status)
+    assert list(described["/v1/completions"]["post"]["responses"]["200"]["content"])[1] == "text/event-stream"
 
 
 def test_models_health_and_figures(client):

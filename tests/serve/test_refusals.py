@@ -65,6 +65,35 @@ def test_what_is_no_json_is_refused(client, body):
     error(answer)
 
 
+@pytest.mark.parametrize(
+    ("body", "words", "field"),
+    [
+        (b'{"model": x', "the body is no JSON: Expecting value, at character 10", None),
+        (b"\xff\xfe", "the body is no JSON: ", None),
+        (b"", "the body is missing", None),
+        (b"[1]", "the body is no JSON object", None),
+        (b'{"prompt": "a"}', "model: is missing", "model"),
+        (b'{"model": "qwen3", "temprature": 1}', "temprature: there is no such field", "temprature"),
+        (b'{"model": "qwen3", "stop": [""]}', "stop: give a text of 1 to 256 characters", "stop"),
+        (b'{"model": "qwen3", "prompt": ["a", "b"], "n": 64}', "2 prompts times n=64: at most 64", None),
+    ],
+)
+def test_an_error_names_the_field_if_it_is_of_one(client, body, words, field):
+    said = error(client.post(URL, content=body, headers={"content-type": "application/json"}))
+    assert said["message"].startswith(words)
+    assert said["param"] == field
+
+
+@pytest.mark.parametrize("path", [URL, "/v1/attention"])
+@pytest.mark.parametrize("prompt", ["x" * 60, [1] * 60])
+def test_a_long_prompt_is_refused_in_words_of_the_api(client, path, prompt):
+    said = error(client.post(path, json={"model": "qwen3", "prompt": prompt}))
+    assert "61 tokens but the model's context is 48" in said["message"]
+    assert "47" in said["message"]
+    assert "--" not in said["message"]
+    assert said["param"] == "prompt"
+
+
 def test_other_bodies_are_refused(client):
     assert client.post(URL, content="{}", headers={"content-type": "text/plain"}).status_code == 415
     assert client.post(URL, data={"model": "qwen3"}).status_code == 415

@@ -70,6 +70,14 @@ class Decoder:
             else:
                 self._waiting.remove(draft)
 
+    def borrow(self) -> int | None:
+        """A slot that no story has, for other reading, if there is one: no story gets it before `give_back`."""
+        return self._free.pop() if self._free else None
+
+    def give_back(self, slot: int) -> None:
+        """A slot that was borrowed is free again."""
+        self._free.append(slot)
+
     def step(self) -> list[tuple[Draft, int]]:
         """The next token of each story that has a slot, a GPU's own step ahead aside.
 

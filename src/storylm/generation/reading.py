@@ -6,7 +6,7 @@ there is no compiler PyTorch; the two give the same scores, to rounding.
 
 # B parts, T tokens, V vocabulary
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from storylm.config.errors import UsageError
 from storylm.generation.native import kernels
-from storylm.generation.native.decode import NativeModel, kinds
+from storylm.generation.native.decode import AT_ONCE, NativeModel, kinds
 from storylm.model.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class Reader(Protocol):
 
     def read(self, parts: Sequence[Part]) -> Tensor:
         """Scores [B, V] for what comes after the last token of each part; no slot comes twice."""
+        ...
+
+    def read_all(self, slot: int, tokens: Sequence[int]) -> Iterator[Tensor]:
+        """Scores [T, V] for what comes after each of these tokens, with which a story begins: piece by piece."""
         ...
 
     def steps(self, vocabulary: int) -> "Steps":
@@ -81,6 +85,13 @@ class NativeReader:
             slots += [slot] * len(own)
             last.append(len(tokens) - 1)
         return self._model.read(torch.tensor(tokens), torch.tensor(places), torch.tensor(slots), last)
+
+    def read_all(self, slot: int, tokens: Sequence[int]) -> Iterator[Tensor]:
+        """See `Reader`."""
+        for first in range(0, len(tokens), AT_ONCE):
+            tokens_T = torch.tensor(tokens[first : first + AT_ONCE])
+            places_T = torch.arange(first, first + len(tokens_T))
+            yield self._model.read(tokens_T, places_T, torch.full_like(tokens_T, slot), range(len(tokens_T)))
 
     def steps(self, vocabulary: int) -> "Steps":
         """See `Reader`."""

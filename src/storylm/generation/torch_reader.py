@@ -2,7 +2,7 @@
 
 # B rows of a pass, N slots, T tokens, V vocabulary
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -81,6 +81,15 @@ class TorchReader:
             some = [part for part in parts if len(part.tokens) > first]
             self._pass_prompts([Part(slot, start + first, own[first : first + AT_ONCE]) for slot, start, own in some])
 
+    @torch.inference_mode()
+    def read_all(self, slot: int, tokens: Sequence[int]) -> Iterator[Tensor]:
+        """See `Reader`."""
+        slots_B = self.upload([slot])
+        for first in range(0, len(tokens), AT_ONCE):
+            own_BT = self.upload([tokens[first : first + AT_ONCE]])
+            places_BT = torch.arange(first, first + own_BT.shape[1], device=self.device)[None]
+            yield self._head(self._hidden(own_BT, places_BT, slots_B, first + own_BT.shape[1])[0])
+
     def _pass_prompts(self, parts: Sequence[Part]) -> None:
         longest = max(len(part.tokens) for part in parts)
         padded = [[*part.tokens, *[0] * (longest - len(part.tokens))] for part in parts]
@@ -103,10 +112,13 @@ class TorchReader:
         self, tokens_BT: Tensor, places_BT: Tensor, slots_B: Tensor | None, used: int, last_B: Tensor | None = None
     ) -> Tensor:
         """Scores for what follows the token at index `last_B` of each row, the first unless given."""
-        cache = self._cache.use(slots_B, used, places_BT)
-        hidden_BTD = self._model.hidden(tokens_BT, places_BT.clamp(min=0), cache=cache)
+        hidden_BTD = self._hidden(tokens_BT, places_BT, slots_B, used)
         rows_B = torch.arange(len(tokens_BT), device=self.device)
         return self._head(hidden_BTD[:, 0] if last_B is None else hidden_BTD[rows_B, last_B])
+
+    def _hidden(self, tokens_BT: Tensor, places_BT: Tensor, slots_B: Tensor | None, used: int) -> Tensor:
+        cache = self._cache.use(slots_B, used, places_BT)
+        return self._model.hidden(tokens_BT, places_BT.clamp(min=0), cache=cache)
 
 
 _BUCKET = 64  # places: a graph sees a fixed number of them

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
 import storylm
+from storylm.serve.answers import ATTENTION, COMPLETIONS, HEALTH, METRICS, MODELS
 from storylm.serve.batcher import Batcher, Host
 from storylm.serve.errors import described, handle_errors
 from storylm.serve.guard import Guard
@@ -35,11 +36,12 @@ def create_app(hosts: list[Host], settings: ServeSettings) -> FastAPI:
     app = FastAPI(title="storylm", version=storylm.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.batcher = batcher
     service = Service(batcher, settings, metrics)
-    app.post("/v1/completions", responses=described())(service.complete)
-    app.post("/v1/attention", responses=described())(service.attention)
-    app.get("/v1/models", responses=described(400, 401))(service.models)
-    app.get("/metrics", responses=described(400, 401))(service.metrics)
-    app.get("/health", responses=described(400))(service.health)
+    app.post("/v1/completions", responses=described() | COMPLETIONS)(service.complete)
+    app.post("/v1/attention", responses=described() | ATTENTION)(service.attention)
+    app.get("/v1/models", responses=described(400, 401) | MODELS)(service.models)
+    figures = described(400, 401, 404) | METRICS
+    app.get("/metrics", responses=figures, response_class=PlainTextResponse)(service.metrics)
+    app.get("/health", responses=described(400) | HEALTH)(service.health)
     app.get("/", include_in_schema=False)(lambda: FileResponse(STATIC / "index.html"))
     app.mount("/static", StaticFiles(directory=STATIC))
     handle_errors(app)

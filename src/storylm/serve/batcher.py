@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch.nn import functional as F
-
 from storylm.generation.decoder import Decoder
-from storylm.generation.draft import Draft, Likelihood, likelihoods
+from storylm.generation.draft import Draft, Likelihood
 from storylm.generation.reading import build_reader
 from storylm.generation.telling import Telling
 from storylm.model.transformer import Transformer
+from storylm.serve.scoring import Scoring
 from storylm.text.tokenizer import Tokenizer
 
 log = logging.getLogger("storylm.serve")
@@ -26,12 +24,14 @@ class Host:
 
     def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, slots: int, precision: str = "fp32"):
         self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
-        self._open = lambda: Decoder(build_reader(model, slots, model.config.context, precision), tokenizer.vocab_size)
-        self.decoder = self._open()
+        self._reader = lambda: build_reader(model, slots, model.config.context, precision)
+        self.reopen()
 
     def reopen(self) -> None:
-        """Begin with an empty decoder: after a failure nobody knows what is in the old one."""
-        self.decoder = self._open()
+        """Begin with an empty decoder, and none to be scored: after a failure nobody knows what is in the old one."""
+        reader, vocabulary = self._reader(), self.tokenizer.vocab_size
+        self.decoder = Decoder(reader, vocabulary)
+        self.scoring = Scoring(self.decoder, reader, vocabulary)
 
 
 @dataclass(eq=False)
@@ -118,7 +118,7 @@ class Batcher:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not (self._commands or self._by_draft or self._closing):
+                while not (self._commands or self._closing or any(map(_is_busy, self.hosts.values()))):
                     self._changed.wait()
                 if self._closing:
                     return
@@ -126,6 +126,8 @@ class Batcher:
             for action, job in commands:
                 self._guarded(job.host, action, job)
             for host in self.hosts.values():
+                if host.scoring.jobs:
+                    self._score(host)
                 if len(host.decoder):
                     self._guarded(host, self._step, host)
 
@@ -136,7 +138,7 @@ class Batcher:
         except Exception:
             error = secrets.token_hex(8)
             log.exception("error %s: %s failed, its jobs are given up", error, host.name)
-            mine = [job for job in self._by_draft.values() if job.host is host]
+            mine = [job for job in (*self._by_draft.values(), *host.scoring.jobs) if job.host is host]
             mine += [argument] if isinstance(argument, Job) and argument not in mine else []
             for job in mine:
                 self._by_draft.pop(job.telling.draft, None)
@@ -144,19 +146,40 @@ class Batcher:
             self._report([(job, Event(failed=error)) for job in mine])
 
     def _begin(self, job: Job) -> None:
-        telling = job.telling
         if job.echo_likelihoods:
-            job.prompt_likelihoods = prompt_likelihoods(job.host, telling.draft.prompt_ids, telling.draft.watch or 0)
-        if telling.limit == 0:
+            job.host.scoring.jobs.append(job)
+        else:
+            self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        if job.telling.limit == 0:
             self._report([(job, Event(ended="length"))])
             return
-        job.host.decoder.add(telling.draft)
-        self._by_draft[telling.draft] = job
+        job.host.decoder.add(job.telling.draft)
+        self._by_draft[job.telling.draft] = job
 
     def _abandon(self, job: Job) -> None:
-        if self._by_draft.pop(job.telling.draft, None) is not None:
+        if job in job.host.scoring.jobs:
+            job.host.scoring.leave(job)
+        elif self._by_draft.pop(job.telling.draft, None) is not None:
             job.host.decoder.end([job.telling.draft])
-            self._report([(job, Event(ended="cancelled"))])
+        else:
+            return
+        self._report([(job, Event(ended="cancelled"))])
+
+    def _score(self, host: Host) -> None:
+        """Go on with a prompt. What goes wrong, as too little memory, is of this one alone."""
+        job = host.scoring.jobs[0]
+        try:
+            scored = host.scoring.advance()
+        except Exception:
+            error = secrets.token_hex(8)
+            log.exception("error %s: a prompt of %s cannot be scored", error, host.name)
+            host.scoring.leave(job)
+            self._report([(job, Event(failed=error))])
+            return
+        if scored is not None:
+            self._tell(scored)
 
     def _step(self, host: Host) -> None:
         events: list[tuple[Job, Event]] = []
@@ -189,10 +212,5 @@ class Batcher:
             job.events.put_nowait(event)
 
 
-@torch.inference_mode()
-def prompt_likelihoods(host: Host, ids: list[int], count: int) -> list[Likelihood | None]:
-    """How likely each token of a prompt was after those before it; None for the first, which has none."""
-    model = host.model
-    hidden_TD = model.hidden(torch.tensor([ids], device=model.device))[0, :-1]
-    logits_TV = F.linear(hidden_TD, model.head_weight[: host.tokenizer.vocab_size])
-    return [None, *likelihoods(logits_TV, ids[1:], count)]
+def _is_busy(host: Host) -> bool:
+    return bool(host.scoring.jobs) or len(host.decoder) > 0

@@ -16,7 +16,15 @@ from storylm.serve.guard import error_body
 
 log = logging.getLogger("storylm.serve")
 RETRY_SECONDS = "2"
-PROMPTS = "give a text, token ids from 0 on, or a list of up to 64 of either, none of them empty"
+EXPECTED = {  # by field, where pydantic has something to say of each kind of thing that it may be
+    "prompt": "give a text, token ids from 0 on, or a list of up to 64 of either, none of them empty",
+    "stop": "give a text of 1 to 256 characters, or a list of up to 16 of them",
+}
+SAID = {
+    "missing": "is missing",
+    "model_attributes_type": "the body is no JSON object",
+    "extra_forbidden": "there is no such field: see /openapi.json",
+}
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -36,7 +44,7 @@ ERROR = {
 REFUSALS = {
     400: "the request cannot be understood, or does not fit the model",
     401: "the key is missing or wrong",
-    404: "there is no such model",
+    404: "there is no such model or path",
     413: "the body is too large",
     415: "the body is no JSON",
     429: "too much is on its way: come again after `Retry-After` seconds",
@@ -75,8 +83,13 @@ def respond(content: Any, status: int = 200) -> Response:
 
 def _invalid(_: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    where = str(first["loc"][1]) if len(first["loc"]) > 1 else None
-    said = PROMPTS if where == "prompt" else first["msg"]  # of a union, pydantic tells what is wrong with each member
+    where = first["loc"][1] if len(first["loc"]) > 1 else None
+    if first["type"] == "json_invalid":
+        where, said = None, f"the body is no JSON: {first['ctx']['error']}, at character {where}"
+    else:
+        said = EXPECTED.get(str(where)) or SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] == "missing" and where is None:
+        said = "the body is missing"
     return respond(error_body(400, "invalid_request", f"{where}: {said}" if where else said, where), 400)
 
 
