@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 IMAGES = Path(__file__).parent / "images"
-STORY = {"prompt": "Once upon a time, there was a", "seed": 7, "told": 1}
+STORY = {"prompt": "Once upon a time, there was a", "seed": 7, "max_tokens": 400, "told": 1}  # to its end
 # What is open on each, how large it is, and where the pointer clicks.
 PICTURES = {
     "playground-light": ({"view": "likelihood"}, "light", (1280, 880), ".word:nth-child(12) .ink"),

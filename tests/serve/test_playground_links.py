@@ -106,6 +106,7 @@ def test_a_link_keeps_what_was_chosen(page, server: Server, chromium) -> None:
 def test_a_path_that_is_none_is_not_followed(page, server: Server) -> None:
     page.goto(server.address(**TOLD, mode="choose", path="9x"))
     chosen(page)
+    assert page.locator("#notice").is_hidden()
     assert text(page) == BEGINNING
 
 

@@ -174,7 +174,7 @@ def test_tokens_are_laid_along_the_text(page, server: Server) -> None:
                 .map((word) => [word.text, word.start, word.tokens.length]);
         };
         return [
-            pieces(["Hi", [0]], ["", [2]], ["", [2]], ["🐶", [2]], [".", [3]], ["", [4], "stop"]),
+            pieces(["Hi", [0]], ["", [2]], ["", [2]], ["🐶", [2]], ["", [3]], ["𝒳", [3]], ["", [4], "stop"]),
             pieces(["Playing along", [0, 7]]),
             pieces(["é, ok", [0, 0, 1, 2]]),
             pieces(["a", [0]], ["", [1]], ["\ufffd", [2], "stop"]),
@@ -182,7 +182,7 @@ def test_tokens_are_laid_along_the_text(page, server: Server) -> None:
         ];
     }"""
     assert page.evaluate(script) == [
-        [["Hi", 0, 1], ["🐶", 2, 3], [".", 4, 1], ["", 5, 1]],
+        [["Hi", 0, 1], ["🐶", 2, 3], ["𝒳", 4, 2], ["", 6, 1]],
         [["Playing", 0, 1], [" along", 7, 1]],
         [["é", 0, 2], [",", 1, 1], [" ok", 2, 1]],
         [["a", 0, 1], ["\ufffd", 1, 1], ["", 2, 1]],
