@@ -13,7 +13,7 @@ from serve.playground import browser_path
 from serve.process import Server
 
 IMAGES = Path(__file__).parent / "images"
-STORY = {"prompt": "Once upon a time, there was a", "seed": 7, "told": 1}
+STORY = {"prompt": "Once upon a time, there was a", "seed": 7, "max_tokens": 400, "told": 1}  # to its end
 # What is open on each, how large it is, and where the pointer clicks.
 PICTURES = {
     "playground-light": ({"view": "likelihood"}, "light", (1280, 880), ".word:nth-child(12) .ink"),

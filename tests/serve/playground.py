@@ -1,7 +1,9 @@
-"""A browser, and a model for it to stop."""
+"""A browser, a model for it to stop, and what tests say to the page."""
 
+import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,11 @@ import torch
 import storylm
 from serve.process import Server as Server  # for who opens its page
 
+BEGINNING = "Once upon a time, there was a"
+TOLD = {"prompt": BEGINNING, "seed": 7, "max_tokens": 400, "told": 1}  # to its end
+ENDLESS = {"model": "babble", "prompt": "Once", "max_tokens": 4000, "top_k": 50, "seed": 3, "told": 1}
+KEY = "a key that is long enough"
+SECONDS = 15
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -53,3 +60,44 @@ def save_babbler(folder: Path, context: int = 4096) -> Path:
         model.head_weight[:] *= 30
     storylm.save(model, tokenizer, folder)
     return folder
+
+
+def words(page, story: int = 1) -> list[str]:
+    """The story's words as the page shows them, the sign of the end left out."""
+    return page.locator(f"#stories .story:nth-child({story}) .word:not(.end)").evaluate_all(
+        "all => all.map(one => one.textContent)"
+    )
+
+
+def until(page, condition: str) -> None:
+    """Wait until this is so. Playwright's own way is `eval`, which the page's policy forbids."""
+    end = time.monotonic() + SECONDS
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"it did not come to {condition}"
+        page.wait_for_timeout(20)
+
+
+def text(page, story: int = 1) -> str:
+    return "".join(words(page, story))
+
+
+def told(page) -> None:
+    """Wait until nothing is on its way."""
+    until(page, "document.getElementById('tell').textContent === 'Tell the story'")
+
+
+def open_told(page, server: Server, **settings: Any) -> None:
+    page.goto(server.address(**{**TOLD, **settings}))
+    page.locator(".word").first.wait_for()
+    told(page)
+
+
+def asked(server: Server, **settings: Any) -> dict[str, Any]:
+    """The choice that the API gives for what the page asks."""
+    body = {"model": "grammar-1m", "prompt": BEGINNING, "seed": 7, "max_tokens": 400, "temperature": 0.8}
+    return server.post("/v1/completions", **{**body, "echo": True, "logprobs": 5, **settings})["choices"][0]
+
+
+def percent(nats: float) -> str:
+    share = math.exp(nats)
+    return "< 0.1 %" if share < 0.0005 else "> 99.9 %" if share > 0.9995 else f"{100 * share:.1f} %"

@@ -1,95 +1,28 @@
 """The playground in a real browser, before a real server."""
 
-import math
+import inspect
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 
-from serve.playground import Server, browser, save_babbler
-
-BEGINNING = "Once upon a time, there was a"
-TOLD = {"prompt": BEGINNING, "seed": 7, "told": 1}
-ENDLESS = {"model": "babble", "prompt": "Once", "max_tokens": 4000, "top_k": 50, "seed": 3, "told": 1}
-KEY = "a key that is long enough"
-SECONDS = 15
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="module")
-def server(chromium, tmp_path_factory) -> Iterator[Server]:
-    """Two models: one that tells stories, one that babbles without end."""
-    server = Server("grammar-1m", str(save_babbler(tmp_path_factory.mktemp("models") / "babble")))
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def page(chromium) -> Iterator[Any]:
-    """A page that must ask its own server alone and fail in nothing."""
-    context = chromium.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page, asked, failed = context.new_page(), [], []
-    page.set_default_timeout(1000 * SECONDS)
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.on("console", lambda said: failed.append(said.text) if "Content Security" in said.text else None)
-    yield page
-    own = page.url.partition("#")[0]
-    context.close()
-    assert asked
-    assert [url for url in asked if not url.startswith(own)] == []
-    assert failed == []
-
-
-def words(page, story: int = 1) -> list[str]:
-    """The story's words as the page shows them, the sign of the end left out."""
-    return page.locator(f"#stories .story:nth-child({story}) .word:not(.end)").evaluate_all(
-        "all => all.map(one => one.textContent)"
-    )
-
-
-def until(page, condition: str) -> None:
-    """Wait until this is so. Playwright's own way is `eval`, which the page's policy forbids."""
-    end = time.monotonic() + SECONDS
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, f"it did not come to {condition}"
-        page.wait_for_timeout(20)
-
-
-def text(page, story: int = 1) -> str:
-    return "".join(words(page, story))
-
-
-def told(page) -> None:
-    """Wait until nothing is on its way."""
-    until(page, "document.getElementById('tell').textContent === 'Tell the story'")
-
-
-def open_told(page, server: Server, **settings: Any) -> None:
-    page.goto(server.address(**{**TOLD, **settings}))
-    page.locator(".word").first.wait_for()
-    told(page)
-
-
-def asked(server: Server, **settings: Any) -> dict[str, Any]:
-    """The choice that the API gives for what the page asks."""
-    body = {"model": "grammar-1m", "prompt": BEGINNING, "seed": 7, "max_tokens": 400, "temperature": 0.8}
-    return server.post("/v1/completions", **{**body, "echo": True, "logprobs": 5, **settings})["choices"][0]
-
-
-def percent(nats: float) -> str:
-    share = math.exp(nats)
-    return "< 0.1 %" if share < 0.0005 else "> 99.9 %" if share > 0.9995 else f"{100 * share:.1f} %"
+from serve.playground import (
+    BEGINNING,
+    ENDLESS,
+    KEY,
+    SECONDS,
+    TOLD,
+    Server,
+    asked,
+    open_told,
+    save_babbler,
+    text,
+    told,
+    until,
+    words,
+)
+from storylm.cli.generate import generate
 
 
 def test_a_story_is_what_the_api_tells_with_the_same_settings(page, server: Server) -> None:
@@ -131,44 +64,6 @@ def test_the_same_seed_tells_the_same_story_and_another_another(page, server: Se
     assert text(page) not in ("", first)
 
 
-def test_a_word_shows_how_likely_it_was_as_the_api_has_it(page, server: Server) -> None:
-    open_told(page, server, view="likelihood")
-    said = asked(server)["logprobs"]
-    for index in (0, 9, 11, 30, len(said["tokens"]) - 1):
-        page.locator(".word .ink").nth(index).hover()
-        assert page.locator("#card").get_attribute("data-of") == f"story-1-{index}"
-        nats = float(page.locator(".word").nth(index).get_attribute("data-nats"))
-        assert nats == pytest.approx(said["token_logprobs"][index], abs=1e-4)
-        assert page.locator(".card-share").inner_text() == percent(nats)
-        others = sorted(said["top_logprobs"][index].values(), reverse=True)
-        assert page.locator(".bar-share").all_inner_texts() == [percent(value) for value in others]
-        widths = page.locator(".bar-track").evaluate_all("all => all.map(one => one.parentNode.style.cssText)")
-        assert widths == [f"--share: {math.exp(value):.4f};" for value in others]
-        shade = page.locator(".word").nth(index).evaluate("one => one.style.getPropertyValue('--surprise')")
-        assert float(shade) == pytest.approx(min(1, -nats / 6), abs=1e-3)
-
-
-def test_the_keyboard_goes_through_the_words(page, server: Server) -> None:
-    open_told(page, server)
-    page.keyboard.press("w")
-    active = "document.querySelector('.words').getAttribute('aria-activedescendant')"
-    assert page.evaluate(active) == "story-1-0"
-    assert page.locator("#card").is_visible()
-    for key, expected in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("Home", 0)):
-        page.keyboard.press(key)
-        assert page.evaluate(active) == f"story-1-{expected}"
-    assert "% likely" in page.locator("#story-1-0").get_attribute("aria-label")
-    page.keyboard.press("ArrowDown")
-    below = page.locator("[aria-selected=true] .ink").bounding_box()
-    here = page.locator("#story-1-0 .ink").bounding_box()
-    assert below["y"] > here["y"]
-    assert abs(below["x"] - here["x"]) < 30
-    page.keyboard.press("ArrowUp")
-    assert page.evaluate(active) == "story-1-0"
-    page.keyboard.press("Escape")
-    assert page.locator("#card").is_hidden()
-
-
 def test_two_models_side_by_side(page, server: Server) -> None:
     open_told(page, server, second="babble", max_tokens=40, top_k=50)
     assert page.locator(".story h2").all_inner_texts()[0].startswith("grammar-1m")
@@ -208,63 +103,67 @@ def test_sentences_are_chosen_one_by_one_to_the_end(page, server: Server) -> Non
     assert page.locator(".offer:enabled").count() >= 1
 
 
-def test_attention_is_shaded_as_the_api_has_it(page, server: Server) -> None:
-    open_told(page, server, view="attention")
-    page.locator(".word .ink").nth(20).click()
-    until(page, "document.querySelectorAll('[data-attention]').length === 21")
-    answer = server.post("/v1/attention", model="grammar-1m", prompt="".join(words(page)[:21]))
-    weights = answer["weights"]
-
-    def shown() -> list[float]:
-        return [float(one) for one in page.locator("[data-attention]").evaluate_all(
-            "all => all.map(one => one.dataset.attention)"
-        )]  # fmt: skip
-
-    every = [head for layer in weights for head in layer]
-    assert shown() == pytest.approx([sum(head[t] for head in every) / len(every) for t in range(1, 22)], abs=2e-4)
-    page.get_by_label("Layer").select_option("3")
-    page.get_by_label("Head").select_option("2")
-    assert shown() == pytest.approx(weights[2][1][1:], abs=2e-4)
-    shade = page.locator(".word").nth(20).evaluate("one => one.style.getPropertyValue('--attention')")
-    assert float(shade) == pytest.approx(weights[2][1][21] / max(weights[2][1][1:]), abs=2e-3)
-    page.locator(".words").focus()
-    page.keyboard.press("ArrowRight")
-    until(page, "document.querySelectorAll('[data-attention]').length === 22")
-    assert page.locator(".card-note").inner_text() == "looks at"
-
-
-def test_the_address_says_it_all(page, server: Server, chromium) -> None:
-    page.goto(server.url)
-    page.fill("#prompt", "Tim & Lily # had 100 % fun – 🐶")
-    for name, value in (("seed", "11"), ("top_k", "30"), ("max_tokens", "60")):
-        page.fill(f"#{name}", value)
-    for name, value in (("temperature", "0.55"), ("top_p", "0.9"), ("min_p", "0.03"), ("repetition_penalty", "1.2")):
-        page.locator(f"#{name}").evaluate("(one, value) => { one.value = value; }", value)
-    page.select_option("#second", "babble")
-    page.click("#tell")
-    page.locator(".word").first.wait_for()
+def test_after_a_stop_there_are_others_to_choose_from(page, server: Server) -> None:
+    page.goto(server.address(**ENDLESS, mode="choose"))  # whose sentences do not end by themselves
+    until(page, "document.querySelectorAll('.offer').length === 3")
+    until(page, "document.querySelector('.offer').textContent.length > 5")
+    assert page.locator("#others").is_disabled()
+    page.keyboard.press("Escape")
     told(page)
-    page.click("#link")
-    link = page.evaluate("navigator.clipboard.readText()")
-    assert link == page.url
-    assert "top_k=30" in link
-    other = chromium.new_context().new_page()
-    other.goto(link)
-    other.locator(".story:nth-child(2) .word").first.wait_for()
-    told(other)
-    values = "Object.fromEntries(new FormData(document.getElementById('form')))"
-    assert other.evaluate(values) == page.evaluate(values)
-    assert [text(other, 1), text(other, 2)] == [text(page, 1), text(page, 2)]
-    assert set(parse_qs(link.partition("#")[2])) >= {"prompt", "model", "second", "seed", "temperature", "told"}
-    other.context.close()
+    assert page.locator("#others").is_enabled()
+    assert page.locator(".offer:enabled").count() == 0  # half a sentence is none
+    page.click("#others")
+    until(page, "document.querySelector('.offer')?.textContent.length > 5")
+    assert page.locator("#tell").inner_text() == "Stop"
+    told(page)
+    assert page.locator(".offer:enabled").count() == 3
+    assert "path=o" in page.url  # and with other seeds
 
 
-@pytest.fixture(scope="module")
-def strict_server(chromium) -> Iterator[Server]:
-    """One that asks for a key and takes one story at a time."""
-    server = Server("grammar-1m", "--slots", "1", "--queue", "0", key=KEY)
-    yield server
-    server.close()
+def test_after_a_stop_before_anything_came_it_begins_with_the_beginning(page, server: Server) -> None:
+    held = []
+    page.route("**/v1/completions", lambda route: held.append(route))
+    page.goto(server.address(**TOLD, mode="choose"))
+    until_held(page, held)
+    page.keyboard.press("Escape")
+    told(page)
+    for route in held:
+        route.abort()
+    page.unroute("**/v1/completions")
+    page.click("#others")
+    page.locator(".offer:enabled").first.wait_for()
+    assert text(page) == BEGINNING
+
+
+def until_held(page, held: list) -> None:
+    end = time.monotonic() + SECONDS
+    while not held:
+        assert time.monotonic() < end
+        page.wait_for_timeout(20)
+
+
+def test_the_keyboard_stays_with_the_sentences(page, server: Server) -> None:
+    page.goto(server.address(**TOLD, mode="choose"))
+    page.locator(".offer:enabled").first.wait_for()
+    for press, path in (("#others", "o"), (".offer >> nth=1", "o2")):
+        page.locator(press).focus()
+        page.keyboard.press("Enter")
+        until(page, f"location.hash.endsWith('path={path}')")
+        told(page)
+        assert page.evaluate("document.getElementById('offers').contains(document.activeElement)")
+
+
+def test_its_settings_are_those_of_generate_with_their_defaults(page, server: Server) -> None:
+    page.goto(server.url)
+    until(page, "document.getElementById('model').value !== ''")
+    with page.expect_request("**/v1/completions") as request:
+        page.click("#tell")
+    sent = request.value.post_data_json
+    off = {"top_p": 1, "min_p": 0}
+    for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
+        default = inspect.signature(generate).parameters[name].default
+        own = {"max_new_tokens": "max_tokens"}.get(name, name)
+        assert sent.get(own) == (off.get(own) if default is None else default), name
 
 
 def test_a_key_is_asked_for_and_kept_in_memory_alone(page, strict_server: Server) -> None:
@@ -298,6 +197,19 @@ def test_who_comes_too_early_is_told_when_to_come_again(page, strict_server: Ser
     assert page.locator("#again").inner_text() == "Try again"
 
 
+def test_another_error_does_not_go_on_counting(page, strict_server: Server) -> None:
+    page.goto(strict_server.address(**TOLD, mode="choose"))
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    page.locator("#again:disabled").wait_for()
+    assert page.locator("#again").inner_text().startswith("Again in ")
+    page.fill("#prompt", "dog " * 600)
+    page.click("#tell")
+    until(page, "document.getElementById('notice-text').textContent.includes('context is 512')")
+    assert page.locator("#again").is_enabled()
+    assert page.locator("#again").inner_text() == "Try again"
+
+
 def test_what_the_server_refuses_is_shown_as_it_says_it(page, server: Server) -> None:
     page.goto(server.url)
     until(page, "document.getElementById('model').value !== ''")
@@ -328,7 +240,7 @@ def test_a_server_that_goes_away_is_said_to_be_away(page, tmp_path: Path) -> Non
 @pytest.mark.parametrize("mode", ["tell", "choose"])
 def test_a_phone_scrolls_in_one_direction(page, server: Server, mode: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    page.goto(server.address(**TOLD, mode=mode, view="attention", second="babble", top_k=50, max_tokens=100))
+    page.goto(server.address(**{**TOLD, "max_tokens": 100}, mode=mode, view="attention", second="babble", top_k=50))
     page.locator(".word").first.wait_for()
     told(page)
     page.locator(".word .ink").nth(4).click()
@@ -426,31 +338,6 @@ def test_the_shades_leave_words_readable(page, server: Server) -> None:
         )
         assert ratio[0] > 4.5
         assert ratio[1] > 1.2  # and the shade is there to be seen
-
-
-def test_tokens_are_laid_along_the_text(page, server: Server) -> None:
-    """Characters of several tokens are one word; a dropped first space does no harm; the end is a word without text."""
-    page.goto(server.url)
-    script = """async () => {
-        const { Words } = await import("/static/words.js");
-        const pieces = (...all) => {
-            const words = new Words();
-            return all.flatMap(([text, tokens, ended = null]) => words.add({ text, finish_reason: ended, logprobs: {
-                tokens, token_logprobs: tokens.map(() => -1), top_logprobs: tokens.map(() => ({})) } }))
-                .map((word) => [word.text, word.start, word.tokens.length]);
-        };
-        return [
-            pieces(["Hi", ["Hi"]], ["", ["\\uFFFD"]], ["", ["\\uFFFD"]], ["🐶", ["\\uFFFD"]],
-                [".", ["."]], ["", ["<e>"], "stop"]),
-            pieces(["Playing along", [" Playing", " along"]]),
-            pieces(["é, ok", ["\\uFFFD", "\\uFFFD", ",", " ok"]]),
-        ];
-    }"""
-    assert page.evaluate(script) == [
-        [["Hi", 0, 1], ["🐶", 2, 3], [".", 4, 1], ["", 5, 1]],
-        [["Playing", 0, 1], [" along", 7, 1]],
-        [["é", 0, 2], [",", 1, 1], [" ok", 2, 1]],
-    ]
 
 
 SENTENCES = [  # a text, whether nothing more comes, and its first sentence

@@ -20,12 +20,12 @@ export async function models() {
   return (await (await ask("v1/models")).json()).data;
 }
 
-/** {tokens, token, weights[layers][heads][tokens]} of a text's last token. */
-export async function attention(model, text, signal) {
-  return (await ask("v1/attention", { model, prompt: text }, signal)).json();
+/** {spans: [[first, end]] in code points, weights[layers][heads][tokens]} of the token that `asked` names. */
+export async function attention(model, asked, signal) {
+  return (await ask("v1/attention", { model, ...asked }, signal)).json();
 }
 
-/** The pieces {index, text, logprobs, finish_reason} of a completion as they come. */
+/** The pieces {index, text, logprobs, token_ids, finish_reason} of a completion as they come. */
 export async function* complete(request, signal) {
   const response = await ask("v1/completions", { ...request, stream: true }, signal);
   try {

@@ -1,10 +1,10 @@
-// The card of a word: how likely it was, and what else could have come.
+// The card of a word: how likely it was, and what else could have come. Who hears the page has it from the word itself.
 
+import { chances } from "./chances.js";
 import { boxOf } from "./steps.js";
-import { nats, percent, shown } from "./words.js";
+import { goesOn, LETTERS_BEFORE, nats, percent, shown } from "./words.js";
 
 const card = document.getElementById("card");
-const LETTERS_BEFORE = /\p{L}+$/u;
 const LINGER = 250; // ms to get from the word to the card with the pointer
 let hiding = 0;
 
@@ -14,8 +14,7 @@ card.addEventListener("pointerleave", () => hideCard());
 /** Show a word's card beside it, which stands between two texts; `gaze`: where it looks, [[text, share]], if known. */
 export function showCard(word, { before = "", after = "", gaze = null } = {}) {
   clearTimeout(hiding);
-  const within = LETTERS_BEFORE.test(before) && !/^\s/.test(word.text);
-  card.replaceChildren(title(word, before, after), ...(gaze ? looks(gaze) : likelihood(word, within)));
+  card.replaceChildren(title(word, before, after), ...(gaze ? looks(gaze) : likelihood(word, goesOn(word, before))));
   card.hidden = false;
   card.dataset.of = word.element.id;
   place(boxOf(word));
@@ -32,17 +31,8 @@ export const cardShown = () => !card.hidden;
 
 function likelihood(word, within) {
   const own = nats(word);
-  if (own === null) return [line("card-note", "Where the story begins.")];
-  const first = word.tokens[0];
-  const drawn = word.tokens.length === 1 ? first.text : null;
-  const rank = first.instead.findIndex(([text]) => text === drawn) + 1;
-  const order = rank === 1 ? "the likeliest" : rank && rank < first.instead.length ? `number ${rank}` : "beyond the first";
-  const note = drawn === null ? `${word.tokens.length} tokens together` : `${order}; ${(-own).toFixed(3)} nats`;
-  return [
-    line("card-share", percent(Math.exp(own))),
-    line("card-note", word.given ? `given, not drawn; ${note}` : note),
-    bars(first.instead.map(([text, value]) => [shown(text, within), Math.exp(value), text === drawn])),
-  ];
+  const { note, rows } = chances(word, within);
+  return own === null ? [line("card-note", note)] : [line("card-share", percent(Math.exp(own))), line("card-note", note), bars(rows)];
 }
 
 const looks = (gaze) => [line("card-note", "looks at"), bars(gaze)];

@@ -2,20 +2,23 @@
 
 import { complete } from "./api.js";
 import { sentenceLength } from "./sentences.js";
-import { Words } from "./words.js";
+import { ALTERNATIVES, Words } from "./words.js";
 
 const OFFERS = 3;
-const ALTERNATIVES = 5;
 const LONGEST = 96; // tokens of a sentence
+const OTHERS = "o";
+const PATH = new RegExp(`^[1-${OFFERS}${OTHERS}]*$`);
 
-/** A story in the making: `taken` are the sentences so far, each with the offers it was taken from. */
+/**
+ * A story in the making. `path` is how it came there, a character for each step: the number of the sentence that was
+ * taken, or `OTHERS` where three others were asked for. With the settings it says all, so a link keeps it.
+ */
 export class Choosing {
-  #draws = 0;
-  #taken = [];
+  #taken = []; // what there was before each sentence that was taken: {offers, path, count of words}
 
   constructor(story, prompt, sampling) {
-    Object.assign(this, { story, prompt, sampling });
-    this.offers = [];
+    Object.assign(this, { story, prompt, sampling, offers: [], path: "" });
+    story.clear();
   }
 
   get canStepBack() {
@@ -26,19 +29,14 @@ export class Choosing {
     return this.story.ended;
   }
 
-  /** The beginning, with its likelihoods. */
-  async begin(signal) {
-    this.story.clear();
-    if (!this.prompt) return;
-    const request = { model: this.story.model.id, prompt: this.prompt, max_tokens: 0, echo: true, logprobs: ALTERNATIVES };
-    for await (const piece of complete(request, signal)) this.story.add(piece, this.prompt.length);
-  }
-
-  /** Ask for three sentences; `changed` hears as they grow. Each draw has seeds of its own, which follow from the first. */
+  /**
+   * Ask for three sentences; `changed` hears as they grow. All three, of which `offers` leaves out what is said twice.
+   * Their seeds follow from the first and the number of steps, so that the same path leads to the same story.
+   */
   async offer(signal, changed) {
-    const seed = (this.sampling.seed + OFFERS * this.#draws) % 2 ** 31;
-    this.#draws += 1;
-    const offers = Array.from({ length: OFFERS }, () => new Offer());
+    if (this.story.text.length < this.prompt.length) await this.#begin(signal);
+    const seed = (this.sampling.seed + OFFERS * this.path.length) % 2 ** 31;
+    const offers = Array.from({ length: OFFERS }, (_, index) => new Offer(index + 1));
     this.offers = offers;
     const asked = { model: this.story.model.id, prompt: this.story.text, n: OFFERS, logprobs: ALTERNATIVES };
     const whole = new AbortController();
@@ -50,19 +48,43 @@ export class Choosing {
     }
     whole.abort();
     this.offers = offers.filter((one, index) => offers.findIndex((other) => other.text === one.text) === index);
-    changed();
+    return offers;
   }
 
-  take(index) {
-    this.#taken.push({ offers: this.offers, count: this.story.words.length });
-    this.story.push(this.offers[index].words);
+  /** Go the way of a link, to the three that come after it. */
+  async follow(path, signal, changed) {
+    for (const step of PATH.test(path) ? path : "") {
+      if (step === OTHERS) this.leave();
+      else this.take((await this.offer(signal, changed))[step - 1]);
+      if (this.over) return;
+    }
+    await this.offer(signal, changed);
+  }
+
+  take(offer) {
+    this.#taken.push({ offers: this.offers, path: this.path, count: this.story.words.length });
+    this.story.push(offer.words);
+    this.path += offer.number;
+    this.offers = [];
+  }
+
+  /** Take none of them: the next are others. */
+  leave() {
+    this.path += OTHERS;
     this.offers = [];
   }
 
   stepBack() {
-    const { offers, count } = this.#taken.pop();
+    const { offers, path, count } = this.#taken.pop();
     this.story.cut(count);
-    this.offers = offers;
+    Object.assign(this, { offers, path });
+  }
+
+  /** The beginning, with its likelihoods. */
+  async #begin(signal) {
+    this.story.clear();
+    const request = { model: this.story.model.id, prompt: this.prompt, max_tokens: 0, echo: true, logprobs: ALTERNATIVES };
+    for await (const piece of complete(request, signal)) this.story.add(piece, this.prompt.length);
   }
 }
 
@@ -71,6 +93,10 @@ class Offer {
   #cutter = new Words();
   words = [];
   done = false;
+
+  constructor(number) {
+    this.number = number;
+  }
 
   get text() {
     return this.words.map((word) => word.text).join("");

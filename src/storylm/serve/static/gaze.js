@@ -10,7 +10,7 @@ const MEAN = "mean";
 /** Shades of one story. `on`: whether attention is what is to be seen. */
 export class Gaze {
   #story;
-  #answer = null; // {word, tokens, weights} of the word that was asked for last
+  #answer = null; // {word, spans, weights} of the word that was asked for last
   #shares = null; // by word, of #answer as the pickers say
   #asking = null;
   #layer = select("Layer");
@@ -39,9 +39,8 @@ export class Gaze {
     const { signal } = (this.#asking = new AbortController());
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
     if (signal.aborted) return;
-    const text = this.#story.text.slice(0, word.start + word.text.length);
     try {
-      const answer = await attention(this.#story.model.id, text, signal);
+      const answer = await attention(this.#story.model.id, this.#asked(word), signal);
       this.#answer = { word, ...answer };
     } catch (error) {
       if (error.name !== "AbortError") report(error, () => this.turn(word, ready));
@@ -78,24 +77,28 @@ export class Gaze {
     this.#about.textContent = `“${shown(this.#answer.word.text)}” looks at the start itself with ${percent(this.#shares.start)}`;
   }
 
+  /** The tokens that the model had before it, as they were drawn: told anew, the text might fall into others. */
+  #asked(word) {
+    const before = this.#story.words.slice(0, word.index + 1);
+    const prompt = this.#story.text.slice(0, word.after);
+    const tokens = before.filter((one) => one.given === word.given && one.after === word.after).flatMap((one) => one.tokens);
+    // Of what was given the server makes the same tokens again; the first is the start.
+    return word.given ? { prompt, token: tokens.length } : { prompt, token_ids: tokens.map((token) => token.id) };
+  }
+
   /** {start, words[]}: a word's share is that of the tokens whose characters it has. */
   #shared() {
-    const { tokens, weights, word } = this.#answer;
+    const { spans, weights, word } = this.#answer;
     const layers = this.#layer.value === MEAN ? weights : [weights[this.#layer.value]];
     const heads = layers.flatMap((layer) => (this.#head.value === MEAN ? layer : [layer[this.#head.value]]));
     const share = (token) => heads.reduce((sum, head) => sum + head[token], 0) / heads.length;
-    const shares = this.#story.words.slice(0, word.index + 1).map(() => 0);
-    let at = 0;
-    let index = 0;
-    for (let token = 1; token < tokens.length; token += 1) {
-      const length = Math.max(1, tokens[token].length);
-      while (index < word.index && this.#story.words[index + 1].start <= at) index += 1;
-      for (let place = at, own = index; place < at + length; place += 1) {
-        while (own < word.index && this.#story.words[own + 1].start <= place) own += 1;
-        shares[own] += share(token) / length;
-      }
-      at += length;
-    }
+    const words = this.#story.words.slice(0, word.index + 1);
+    const shares = words.map(() => 0);
+    const owners = words.flatMap(({ text, index }) => Array.from(text, () => index)); // of each code point
+    spans.slice(1).forEach(([first, end], index) => {
+      const length = Math.max(1, end - first);
+      for (let at = first; at < first + length; at += 1) shares[owners[at] ?? word.index] += share(index + 1) / length;
+    });
     return { start: share(0), words: shares };
   }
 }

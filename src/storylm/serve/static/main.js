@@ -1,40 +1,34 @@
-// The page: what its buttons do, and what is on its way.
+// The page: what its buttons do.
 
 import { models } from "./api.js";
 import { hideCard } from "./card.js";
 import { Choosing } from "./choosing.js";
 import { copy } from "./copy.js";
 import { showOffers } from "./offers.js";
-import { announce, clearNotice, report } from "./notices.js";
+import { announce, report } from "./notices.js";
 import * as settings from "./settings.js";
 import { listen } from "./shortcuts.js";
 import { Story } from "./story.js";
 import { speak, tellInto } from "./telling.js";
+import { busy, run, stop } from "./work.js";
 
 const at = (id) => document.getElementById(id);
 let served = []; // the models
 let stories = []; // on the page
 let choosing = null; // where sentences are chosen
-let running = null; // aborts what is on its way
+let made = ""; // the settings that what is on the page was made with
 
-/** Do what takes a while: until it is over the button says stop. `retry` is what "Try again" does. */
-async function run(work, retry) {
-  running?.abort();
-  const own = (running = new AbortController());
-  clearNotice();
-  at("tell").textContent = "Stop";
-  at("tell").classList.add("stops");
-  at("stories").setAttribute("aria-busy", "true");
-  try {
-    await work(own.signal);
-  } catch (error) {
-    report(error, retry);
-  }
-  if (running !== own) return;
-  running = null;
-  at("tell").textContent = "Tell the story";
-  at("tell").classList.remove("stops");
-  at("stories").removeAttribute("aria-busy");
+const offered = () => showOffers(choosing, busy());
+
+/** Nothing is on its way any more. */
+function rest() {
+  offered();
+  keep();
+}
+
+/** Put it into the address; what was chosen, as long as the settings are those that it was chosen with. */
+function keep(path = choosing?.path ?? "") {
+  if (served.length) settings.remember(stories.length > 0, made === settings.madeWith() ? path : "");
 }
 
 /** The stories on the page: of the model, and of the one beside it where a story is told whole. */
@@ -50,47 +44,52 @@ function lay(mode) {
   look();
 }
 
-function tell() {
+/** Tell the story; where it is chosen, from the beginning or along a path. */
+function tell(path = "") {
   if (!served.length) return load();
   if (!at("form").reportValidity()) return;
   const [mode, prompt, sampling] = [settings.get("mode"), settings.get("prompt"), settings.sampling()];
   lay(mode);
   hideCard();
-  settings.remember(true);
+  made = settings.madeWith();
+  keep(path);
   announce("Telling.");
   choosing = mode === "choose" ? new Choosing(stories[0], prompt, sampling) : null;
-  showOffers(choosing);
-  if (choosing) return run(async (signal) => {
-    await choosing.begin(signal);
-    await choosing.offer(signal, () => showOffers(choosing));
-  }, tell);
+  if (choosing) return run((signal) => choosing.follow(path, signal, offered), () => tell(path), rest);
+  offered();
   return run(async (signal) => {
     const all = await Promise.allSettled(stories.map((story) => tellInto(story, prompt, sampling, signal)));
     speak(stories);
     look();
     const failed = all.find((one) => one.status === "rejected" && one.reason.name !== "AbortError");
     if (failed) throw failed.reason;
-  }, tell);
+  }, tell, rest);
 }
 
 /** Three sentences to choose from. */
 function offer() {
-  return run((signal) => choosing.offer(signal, () => showOffers(choosing)), offer);
+  return run((signal) => choosing.offer(signal, offered), offer, rest);
+}
+
+function others() {
+  choosing.leave();
+  offer();
 }
 
 function take(index) {
-  if (running || !choosing?.offers[index]) return;
-  choosing.take(index);
+  if (busy() || !choosing?.offers[index]?.done) return;
+  choosing.take(choosing.offers[index]);
   speak(stories);
-  showOffers(choosing);
-  if (!choosing.over) offer();
+  keep();
+  if (choosing.over) offered();
+  else offer();
 }
 
 function stepBack() {
   if (!choosing?.canStepBack) return;
-  running?.abort();
+  stop();
   choosing.stepBack();
-  showOffers(choosing);
+  rest();
 }
 
 function another() {
@@ -115,15 +114,21 @@ async function load() {
   const options = () => served.map(({ id }) => new Option(id, id));
   at("model").replaceChildren(...options());
   at("second").replaceChildren(new Option("none", ""), ...options());
-  arrive();
+  arrive(settings.MODELS); // what else it says was read before, and may have been written over since
 }
 
 /** What the address says. */
-function arrive() {
-  const told = settings.recall();
+function arrive(names) {
+  const { told, path, missing } = settings.recall(names);
+  if (!served.length) return;
   about();
-  if (told) tell();
+  look();
+  if (missing.length) report(new Error(`${lacks(missing)} Choose another, which will tell another story.`), load);
+  else if (told) tell(path);
 }
+
+const quoted = (ids) => ids.map((id) => `“${id}”`).join(", ");
+const lacks = (ids) => `This server has no ${quoted(ids)}, which the link asks for; it has ${quoted(served.map(({ id }) => id))}.`;
 
 function about() {
   const model = served.find(({ id }) => id === settings.get("model"));
@@ -133,17 +138,17 @@ function about() {
 
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (running) running.abort();
+  if (busy()) stop();
   else tell();
 });
 at("form").addEventListener("change", (event) => {
   if (event.target.name === "view") look();
   about();
-  settings.remember(stories.length > 0);
+  keep();
 });
 at("form").addEventListener("invalid", () => { at("settings").open = true; }, true); // what is folded cannot be corrected
 at("another").addEventListener("click", another);
-at("others").addEventListener("click", offer);
+at("others").addEventListener("click", others);
 at("back").addEventListener("click", stepBack);
 at("offer-list").addEventListener("click", (event) => {
   const item = event.target.closest("li");
@@ -151,9 +156,9 @@ at("offer-list").addEventListener("click", (event) => {
 });
 at("copy").addEventListener("click", () => copy(stories.map((story) => story.text).join("\n\n"), "the story"));
 at("link").addEventListener("click", () => copy(location.href, "the link"));
-addEventListener("hashchange", arrive);
-listen({ tell, another, stop: () => running?.abort(), stepBack, take });
+addEventListener("hashchange", () => arrive());
+listen({ tell, another, stop, stepBack, take });
 
 at("settings").open = matchMedia("(min-width: 60rem)").matches;
-settings.recall();
+arrive();
 load();

@@ -35,6 +35,7 @@ export const announce = (text) => { at("status").textContent = text; };
 function tell(text) {
   clearInterval(counting);
   at("again").disabled = false;
+  at("again").textContent = "Try again"; // not the seconds of a refusal before this one
   at("notice-text").textContent = text;
 }
 

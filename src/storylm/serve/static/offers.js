@@ -3,29 +3,40 @@
 import { announce } from "./notices.js";
 
 const at = (id) => document.getElementById(id);
+let held = false; // whether the keyboard was here before what it held went
 
-/** Show what can be chosen; nothing where a story is told whole. */
-export function showOffers(choosing) {
+/** Show what can be chosen, unless something is on its way still; nothing where a story is told whole. */
+export function showOffers(choosing, busy) {
   const section = at("offers");
-  const within = section.contains(document.activeElement);
+  held ||= section.contains(document.activeElement);
   section.hidden = !choosing;
-  if (!choosing) return;
-  const ready = choosing.offers.length > 0 && choosing.offers.every((offer) => offer.done);
-  at("offer-list").replaceChildren(...choosing.offers.map((offer) => item(offer, ready)));
+  if (!choosing) {
+    held = false;
+    return;
+  }
+  at("offer-list").replaceChildren(...choosing.offers.map((offer) => item(offer, busy)));
   section.querySelector("h2").textContent = choosing.over ? "The end." : "What comes next?";
   at("others").hidden = choosing.over;
-  at("others").disabled = !ready;
+  at("others").disabled = busy;
   at("back").disabled = !choosing.canStepBack;
-  if (!ready && !choosing.over) return;
-  announce(choosing.over ? "The end." : `${choosing.offers.length} sentences to choose from.`);
-  if (within) (section.querySelector("li button") ?? at("back")).focus(); // what was pressed is gone
+  if (busy) return;
+  const whole = choosing.offers.filter((offer) => offer.done).length;
+  if (choosing.over) announce("The end.");
+  else if (whole) announce(`${whole} sentences to choose from.`);
+  if (held && !section.contains(document.activeElement)) focusIn(section);
+  held = false;
 }
 
-function item(offer, ready) {
+/** Back to where the keyboard was, unless it went elsewhere by itself. */
+function focusIn(section) {
+  if (document.activeElement === document.body) section.querySelector("button:enabled")?.focus();
+}
+
+function item(offer, busy) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "offer";
-  button.disabled = !ready;
+  button.disabled = busy || !offer.done;
   button.textContent = offer.text.trim() || (offer.done ? "" : "…");
   if (offer.ends) {
     const end = document.createElement("em");

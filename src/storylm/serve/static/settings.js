@@ -2,17 +2,17 @@
 
 const form = document.getElementById("form");
 const NUMBERS = ["temperature", "top_p", "min_p", "repetition_penalty", "top_k", "max_tokens", "seed"];
-const NAMES = ["prompt", "model", "second", "mode", "view", ...NUMBERS];
+const MADE_WITH = ["prompt", "model", "second", "mode", ...NUMBERS]; // what makes the story
+const NAMES = [...MADE_WITH, "view"];
+/** Those that cannot be set before the server has said which there are. */
+export const MODELS = ["model", "second"];
 
 export const random = () => crypto.getRandomValues(new Uint32Array(1))[0] >>> 1; // a seed is below 2^31
 
 export const get = (name) => form.elements[name].value;
 
 export function set(name, value) {
-  const field = form.elements[name];
-  const before = field.value;
-  field.value = value;
-  if (field instanceof HTMLSelectElement && field.selectedIndex < 0) field.value = before;
+  form.elements[name].value = value;
   show();
 }
 
@@ -30,20 +30,46 @@ export function sampling() {
   };
 }
 
-/** Write the settings into the address; `told`: with a story on the page, which is told again where it is opened. */
-export function remember(told) {
-  const words = new URLSearchParams(NAMES.filter((name) => get(name) !== "").map((name) => [name, get(name)]));
+/** What a story is made with, to be compared. */
+export const madeWith = () => JSON.stringify(MADE_WITH.map(get));
+
+/**
+ * Write the settings into the address; `told`: with a story on the page, which is told again where it is opened,
+ * with the `path` of what was chosen in it.
+ */
+export function remember(told, path) {
+  const words = new URLSearchParams(NAMES.map((name) => [name, get(name)]));
   if (told) words.set("told", "1");
+  if (path) words.set("path", path);
   history.replaceState(null, "", `#${words}`);
 }
 
-/** Take the settings from the address; whether a story was on the page. */
-export function recall() {
+/**
+ * Take these settings from the address; those that it leaves out are as on a new page. What else it says: {told, path,
+ * missing}, where `missing` are models that this server does not have.
+ */
+export function recall(names = NAMES) {
   const words = new URLSearchParams(location.hash.slice(1));
-  for (const name of NAMES) if (words.has(name)) set(name, words.get(name));
+  for (const name of names) {
+    form.elements[name].value = usual(name);
+    if (isKnown(name, words.get(name))) form.elements[name].value = words.get(name);
+  }
   if (!get("seed")) set("seed", random());
   show();
-  return words.has("told");
+  const missing = MODELS.map((name) => words.get(name)).filter((id, index) => !isKnown(MODELS[index], id) && id);
+  return { told: words.has("told"), path: words.get("path") ?? "", missing };
+}
+
+/** Whether a value is given, and one that the field can have. */
+function isKnown(name, value) {
+  const { options } = form.elements[name];
+  return value !== null && (!options || [...options].some((option) => option.value === value));
+}
+
+function usual(name) {
+  const field = form.elements[name];
+  if (field instanceof RadioNodeList) return [...field].find((one) => one.defaultChecked).value;
+  return field.options ? (field.options[0]?.value ?? "") : field.defaultValue;
 }
 
 /** The values beside the sliders. */

@@ -1,17 +1,17 @@
 // One story of one model on the page: its words, which of them is chosen, and what is said beneath it.
 
 import { hideCard, showCard } from "./card.js";
+import { chances, inWords, looksInWords } from "./chances.js";
 import { Gaze } from "./gaze.js";
 import { step } from "./steps.js";
-import { nats, percent, shown, Words } from "./words.js";
-
-const END = "❧";
-const FULL_SURPRISE = 6; // nats, 1 in 400: what is less likely is shaded no deeper
+import { elementOf, label } from "./word.js";
+import { goesOn, Words } from "./words.js";
 
 export class Story {
   #words;
   #list;
   #foot;
+  #heard; // what the card shows of the chosen word, for those who cannot see it
   #gaze;
 
   /** `model` is as /v1/models tells it; `name` begins the ids of what is made here. */
@@ -32,8 +32,11 @@ export class Story {
     this.#list.setAttribute("aria-label", `The story of ${model.id}, word by word`);
     this.#foot = document.createElement("p");
     this.#foot.className = "story-foot";
+    this.#heard = document.createElement("p");
+    this.#heard.id = `${name}-heard`;
+    this.#heard.hidden = true; // by itself it is not read: the chosen word refers to it
     this.#gaze = new Gaze(this);
-    this.element.append(head, this.#gaze.pickers, this.#list, this.#foot);
+    this.element.append(head, this.#gaze.pickers, this.#list, this.#foot, this.#heard);
     this.#listen();
     this.clear();
   }
@@ -64,16 +67,16 @@ export class Story {
 
   /** More of the story, a piece of a completion; what stands before character `given` was asked, not told. */
   add(piece, given = 0) {
-    this.push(this.#words.add(piece).map((word) => ({ ...word, given: word.start < given })));
+    this.push(this.#words.add(piece).map((word) => ({ ...word, given: word.start < given })), given);
   }
 
-  /** More words, which go on from those there are. */
-  push(words) {
+  /** More words, which go on from those there are; the model drew them after the text up to `after`. */
+  push(words, after = this.text.length) {
     let start = this.text.length;
     for (const word of words) {
-      const own = { ...word, start, index: this.words.length };
+      const own = { ...word, start, after, index: this.words.length };
       start += word.text.length;
-      own.element = this.#element(own);
+      own.element = elementOf(own, `${this.name}-${own.index}`);
       this.words.push(own);
       this.#list.append(own.element);
     }
@@ -82,7 +85,6 @@ export class Story {
   /** Take back the words after the first `count`. */
   cut(count) {
     for (const word of this.words.splice(count)) word.element.remove();
-    this.#words = new Words(this.text.length);
     if (this.chosen !== null && this.chosen >= count) this.choose(null);
   }
 
@@ -93,6 +95,7 @@ export class Story {
   /** Make a word the chosen one (null: none), whose likelihood is shown and whose attention is shaded. */
   choose(index, { card = true } = {}) {
     this.words[this.chosen]?.element.removeAttribute("aria-selected");
+    this.words[this.chosen]?.element.removeAttribute("aria-describedby");
     this.chosen = index;
     const word = this.words[index];
     if (!word) {
@@ -102,11 +105,16 @@ export class Story {
       return;
     }
     word.element.setAttribute("aria-selected", "true");
-    word.element.setAttribute("aria-label", this.#label(word));
+    word.element.setAttribute("aria-label", label(word));
+    word.element.setAttribute("aria-describedby", this.#heard.id);
+    this.#describe(word);
     this.#list.setAttribute("aria-activedescendant", word.element.id);
     word.element.scrollIntoView({ block: "nearest" });
     if (card) this.#show(word);
-    this.#gaze.turn(word, (text) => this.#list === document.activeElement && this.#show(word, text));
+    this.#gaze.turn(word, () => {
+      this.#describe(word);
+      if (this.#list === document.activeElement) this.#show(word);
+    });
   }
 
   /** Shade by attention from the chosen word, or the last; or no more. */
@@ -115,34 +123,21 @@ export class Story {
     if (on && this.words.length) this.choose(this.chosen ?? this.words.length - 1, { card: false });
   }
 
-  #element(word) {
-    const element = document.createElement("span");
-    element.id = `${this.name}-${word.index}`;
-    element.setAttribute("role", "option");
-    element.className = word.given ? "word given" : "word";
-    // Only what can be seen is shaded: not the space before it.
-    const ink = document.createElement("span");
-    ink.className = "ink";
-    ink.textContent = word.text ? word.text.trimStart() : END;
-    element.append(word.text.slice(0, word.text.length - word.text.trimStart().length), ink);
-    if (!/[^\s\p{C}]/u.test(word.text)) element.setAttribute("aria-label", shown(word.text));
-    if (!word.text) element.classList.add("end");
-    const own = nats(word);
-    if (own !== null) {
-      element.dataset.nats = own;
-      element.style.setProperty("--surprise", Math.min(1, -own / FULL_SURPRISE).toFixed(3));
-    }
-    return element;
-  }
-
-  #label(word) {
-    const own = nats(word);
-    return `${shown(word.text).trim()}${own === null ? "" : `, ${percent(Math.exp(own))} likely`}`;
+  #describe(word) {
+    const gaze = this.#gaze.seen(word);
+    this.#heard.textContent = gaze ? looksInWords(gaze) : inWords(chances(word, goesOn(word, this.#before(word))));
   }
 
   #show(word) {
-    const [before, after] = [this.text.slice(0, word.start), this.text.slice(word.start + word.text.length)];
-    showCard(word, { before, after, gaze: this.#gaze.seen(word) });
+    showCard(word, {
+      before: this.#before(word),
+      after: this.text.slice(word.start + word.text.length),
+      gaze: this.#gaze.seen(word),
+    });
+  }
+
+  #before(word) {
+    return this.text.slice(0, word.start);
   }
 
   #listen() {

@@ -2,8 +2,7 @@
 
 import { complete } from "./api.js";
 import { announce } from "./notices.js";
-
-const ALTERNATIVES = 5; // to each word
+import { ALTERNATIVES } from "./words.js";
 
 /** Tell a story into `story` until it ends or `signal` says to stop. */
 export async function tellInto(story, prompt, sampling, signal) {

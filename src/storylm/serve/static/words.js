@@ -1,57 +1,51 @@
 // Tokens and the text that they became, side by side: a word of the page is a piece of text with its tokens.
 //
-// Nearly always that is one token. A character of several tokens has no text before the last of them comes, and some
-// tokenizers drop the space of a first word, so the text is what counts and tokens are laid along it.
+// Nearly always that is one token. A character of several tokens has no text before the last of them comes, so the
+// tokens that the server says begin at one character are one word. It counts code points; a string here, UTF-16 units.
+
+export const ALTERNATIVES = 5; // that are asked for to each token
 
 /**
- * A completion's pieces as words {text, start, tokens: [{text, nats, instead: [[text, nats], ...]}]}, where `start`
- * counts characters of the whole text. A word whose text is "" is the end of the story.
+ * A completion's pieces as words {text, start, tokens: [{id, text, at, nats, instead: [[text, nats], ...]}]}, where
+ * `start` is the word's place in the whole text. A word whose text is "" is the end of the story.
  */
 export class Words {
+  #start = 0; // of the text that no word has yet
+  #at = 0; // the same in code points
+  #rest = []; // that text, by code points
   #waiting = []; // tokens whose text has not come yet
 
-  constructor(start = 0) {
-    this.start = start;
-  }
-
   /** The words that are certain with this piece. */
-  add({ text, logprobs, finish_reason: ended }) {
+  add({ text, logprobs, token_ids: ids, finish_reason: ended }) {
+    this.#rest.push(...text);
+    this.#waiting.push(...tokensOf(logprobs, ids));
     const words = [];
-    let at = 0;
-    const take = (end, tokens) => {
-      if (end > at || tokens.length) words.push({ text: text.slice(at, end), start: this.start + at, tokens });
-      at = end;
-    };
-    for (const token of tokensOf(logprobs)) {
-      const found = find(token.text, text, at, this.#waiting);
-      if (!found) {
-        this.#waiting.push(token);
-        continue;
-      }
-      if (found.begin > at) take(found.begin, this.#waiting.splice(0));
-      take(found.end, [...this.#waiting.splice(0), token]);
+    const come = () => this.#at + this.#rest.length;
+    while (this.#waiting.length && this.#waiting[0].at < come()) {
+      const more = this.#waiting.findIndex((token) => token.at > this.#waiting[0].at);
+      const count = more < 0 ? this.#waiting.length : more;
+      words.push(this.#take(Math.min(come(), this.#waiting[count]?.at ?? come()), this.#waiting.splice(0, count)));
     }
-    if (at < text.length) take(text.length, this.#waiting.splice(0));
-    if (ended === "stop" && this.#waiting.length) take(at, this.#waiting.splice(0).slice(-1));
-    this.start += text.length;
+    if (ended && this.#rest.length) words.push(this.#take(come(), []));
+    if (ended === "stop" && this.#waiting.length) words.push(this.#take(come(), this.#waiting.splice(0).slice(-1)));
     return words;
   }
-}
 
-/** Where a token's text stands at or shortly after `at`: not further on than what waits could fill. */
-function find(token, text, at, waiting) {
-  if (!token || token.includes("\uFFFD")) return null;
-  const room = waiting.reduce((sum, one) => sum + Math.max(4, one.text.length), 0);
-  for (const form of waiting.length || at ? [token] : [token, token.trimStart()]) {
-    const begin = form ? text.indexOf(form, at) : -1;
-    if (begin >= 0 && begin - at <= room) return { begin, end: begin + form.length };
+  /** The text up to code point `end` as a word. */
+  #take(end, tokens) {
+    const text = this.#rest.splice(0, end - this.#at).join("");
+    const word = { text, start: this.#start, tokens };
+    this.#start += text.length;
+    this.#at = end;
+    return word;
   }
-  return null;
 }
 
-function tokensOf(logprobs) {
+function tokensOf(logprobs, ids) {
   return (logprobs?.tokens ?? []).map((text, index) => ({
+    id: ids[index],
     text,
+    at: logprobs.text_offset[index],
     nats: logprobs.token_logprobs[index],
     instead: Object.entries(logprobs.top_logprobs[index] ?? {}).sort((one, other) => other[1] - one[1]),
   }));
@@ -62,6 +56,11 @@ export function nats(word) {
   if (!word.tokens.length || word.tokens.some((token) => token.nats === null)) return null;
   return word.tokens.reduce((sum, token) => sum + token.nats, 0);
 }
+
+export const LETTERS_BEFORE = /\p{L}+$/u;
+
+/** Whether a word's text goes on with what stands before it. */
+export const goesOn = (word, before) => LETTERS_BEFORE.test(before) && !/^\s/.test(word.text);
 
 /** A share as people read it. */
 export function percent(share) {
@@ -74,6 +73,7 @@ export function percent(share) {
 export function shown(text, within = false) {
   if (text === "") return "the end";
   if (/^<\|.*\|>$|^<\/?s>$/.test(text)) return "the end";
+  if (text.startsWith("bytes:")) return text.slice("bytes:".length); // a part of a character, as \xe2\x80
   const signs = text.replaceAll("\n", "↵").replace(/^ (?=\S)/, "");
   return within && /^\p{L}/u.test(text) ? `…${signs}` : signs.replace(/^[\s\p{C}]+$/u, "␣");
 }
