@@ -211,7 +211,7 @@ def test_another_error_does_not_go_on_counting(page, strict_server: Server) -> N
 
 
 def test_what_the_server_refuses_is_shown_as_it_says_it(page, server: Server) -> None:
-    page.goto(server.url)
+    page.goto(server.address(seed=7, max_tokens=400))
     until(page, "document.getElementById('model').value !== ''")
     page.fill("#prompt", "dog " * 600)
     page.click("#tell")
