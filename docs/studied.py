@@ -70,12 +70,13 @@ def vocabularies() -> str:
     widths = sorted({row["width"] for row in found})
     lines = ["| tokens | " + " | ".join(f"width {width}" for width in widths) + " |", "|--:|" + "--:|" * len(widths)]
     figures = {(row["vocab_size"], row["width"]): row["bits_per_byte"] for row in found}
-    for size in sorted({row["vocab_size"] for row in found}):
-        best = {width: min(figures[other, width] for other in {row["vocab_size"] for row in found}) for width in widths}
-        cells = []
-        for width in widths:
-            shown = f"{figures[size, width]:.3f}"
-            cells.append(f"**{shown}**" if figures[size, width] == best[width] else shown)
+    best = {width: min(loss for (_, other), loss in figures.items() if other == width) for width in widths}
+    for size in sorted({size for size, _ in figures}):
+        losses = {width: figures.get((size, width)) for width in widths}
+        shown = ["" if loss is None else f"{loss:.3f}" for loss in losses.values()]
+        cells = [
+            f"**{cell}**" if losses[width] == best[width] else cell for width, cell in zip(widths, shown, strict=True)
+        ]
         lines.append(f"| {size:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -49,7 +49,7 @@ def _sizes(by_source: BySource) -> Any:
                 axes.plot([row[along] for row in of], [row["bits_per_byte"] for row in of], "o-", label=label)
             if source == "grammar":
                 axes.axhline(entropy().bits_per_byte, color="gray", linestyle=":", label="entropy")
-            axes.set_xscale("log")
+            _logarithmic(axes)
             axes.set_xlabel({"flops": "FLOPs"}.get(along, along))
             axes.grid(alpha=0.3)
             axes.legend(fontsize=7)
@@ -88,13 +88,23 @@ def _vocabularies(by_source: BySource) -> Any:
         work.plot([row["flops"] for row in of], losses, "o-", label=f"width {width}")
     axes.set_xscale("log", base=2)
     axes.set_xlabel("tokens in the vocabulary")
-    work.set_xscale("log")
+    _logarithmic(work)
     work.set_xlabel("FLOPs")
     axes.set_ylabel("bits per byte after the same text")
     for each in (axes, work):
         each.grid(alpha=0.3)
         each.legend(fontsize=8)
     return figure
+
+
+def _logarithmic(axes: Any) -> None:
+    """Labelled at 1, 2 and 5: budgets span less than a decade or two."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _rounded(value: float) -> float:
