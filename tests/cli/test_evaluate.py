@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.telling import call, small_model
+from cli.telling import call, diverged_model, small_model
 from storylm.cli.evaluate import evaluate
 from storylm.config.errors import CheckpointError, DataError, UsageError
 from storylm.evaluation import likelihood
@@ -295,3 +295,10 @@ def test_without_data_stories_begin_as_the_package_has_it(model, tmp_path):
 def test_mistakes_about_suites_and_stories(arguments, error, words):
     with pytest.raises(error, match=words):
         call(evaluate, "no-such-model", *arguments)
+
+
+def test_a_model_that_diverged_has_no_figure(tmp_path):
+    output = tmp_path / "found.json"
+    with pytest.raises(CheckpointError, match="predictions are not numbers"):
+        call(evaluate, diverged_model(tmp_path / "diverged"), "grammar?validation=3", "--output", str(output))
+    assert not output.exists()

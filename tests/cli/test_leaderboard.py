@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.telling import call, small_model
+from cli.telling import call, diverged_model, small_model
 from report.reading import Page
 from storylm.cli.leaderboard import leaderboard
 from storylm.config.errors import DataError, UsageError
@@ -70,6 +70,17 @@ def test_a_model_that_cannot_be_loaded_is_named_and_the_others_are_ranked(models
     assert found["left_out"][0]["model"] == "nowhere"
     assert "nowhere" in (tmp_path / "leaderboard.md").read_text()
     assert "nowhere" in Page((tmp_path / "leaderboard.html").read_text()).text
+
+
+def test_a_model_that_diverged_has_no_place_asked_now_or_before(models, tmp_path):
+    names = (diverged_model(tmp_path / "diverged"), *models)
+    for _ in ("asked", "known"):
+        done = call(leaderboard, *names, *DATA, *QUICK, "--out", str(tmp_path / "board"))
+        assert done.exit_code == 5
+        assert "diverged is left out: the model's scores of the next token are not numbers" in done.stderr
+        found = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+        assert [row["model"] for row in found["left_out"]] == [names[0]]
+        assert {row["model"] for row in found["models"]} == set(models)
 
 
 def test_where_none_can_be_loaded_nothing_is_written(tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cli.telling import small_model
+from cli.telling import diverged_model, small_model
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.evaluation.bootstrap import paired_test
 from storylm.evaluation.corpus import Corpus
@@ -95,6 +95,15 @@ def test_a_model_that_cannot_be_had_is_left_out_and_the_others_are_not(folders, 
     assert str(board.left_out["unreadable"]) == "weights: Permission denied"
     assert said[0].startswith("nowhere is left out: there is no model folder")  # before anything takes long
     assert "bits per byte" in said[-1]
+
+
+def test_predictions_that_are_no_numbers_leave_a_model_out_even_if_it_tells(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("storylm.evaluation.leaderboard.examine._tell", lambda *_: ("Once.", 1.0))
+    board = held([diverged_model(tmp_path / "diverged"), folders[0]])
+    assert [place.entry.name for place in board.places] == folders[:1]
+    (error,) = board.left_out.values()
+    assert isinstance(error, CheckpointError)
+    assert "bits per byte: nan" in str(error)
 
 
 def test_none_of_all_is_no_leaderboard(folders):

@@ -88,6 +88,13 @@ class Findings:
     def bits_per_byte(self) -> Measure:
         return self.measures[0]
 
+    @property
+    def figure(self) -> float:
+        """Bits per byte as a number, which they always are: `examine` asks for it."""
+        value = self.bits_per_byte.value
+        assert value is not None
+        return value
+
     def to_json(self) -> dict[str, Any]:
         """As JSON's types, nothing rounded."""
         arrays = {name: getattr(self, name).tolist() for name in ("story_nats", "story_bytes")}
@@ -121,7 +128,7 @@ def examine(
         stride=max(1, model.config.context // 2),
         progress=lambda done, tokens: count("bits per byte", done, total),
         listeners=[kept],
-    )
+    ).checked()
     measures, told = kept.measures(likelihood, manner.seed), []
     for name in SUITES:
         count(f"asking {name}", 0, 0)
