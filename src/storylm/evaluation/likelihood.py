@@ -109,8 +109,8 @@ class Likelihood:
         """
         if not math.isfinite(self.nats):
             raise CheckpointError(
-                f"the model's predictions are not numbers (bits per byte: {self.bits_per_byte}): its weights are damaged, "
-                "or training diverged; take an earlier checkpoint"
+                f"the model's predictions are not numbers (bits per byte: {self.bits_per_byte}): its weights are "
+                "damaged, or training diverged; take an earlier checkpoint"
             )
         return self
 

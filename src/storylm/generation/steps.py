@@ -59,7 +59,7 @@ class HostSteps:
 
 
 def check_scores(finite: bool) -> None:
-    """Raise `CheckpointError` unless the scores are `finite`, as their sum is then: a draw from others means nothing."""
+    """Raise `CheckpointError` unless scores are `finite`, as their sum is then: a draw from others means nothing."""
     if not finite:
         raise CheckpointError(
             "the model's scores of the next token are not numbers: its weights are damaged, or training diverged; take "

@@ -10,6 +10,7 @@ from storylm.evaluation.leaderboard.examine import CONVENTION
 from storylm.evaluation.leaderboard.ranking import Place
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.suites import SUITES
+from storylm.report.charts import Chart, Line
 
 # Figures of stories worth a column, by what docs/evaluation.md says that each notices; all others are in the JSON.
 HEADLINES = ("grammar_lints", "kept_names", "ended_properly", "distinct_2", "eyes_bits_per_byte", "mauve")
@@ -82,6 +83,15 @@ def everything(board: Board) -> Table:
         values = [_beside(one, of.measure(one.name), lambda _, value: shown(value)) for of in findings]
         rows.append([one.name.replace("_", " "), *values, shown(one.reference), BETTER[one.direction]])
     return Table(head, rows, texts=1)
+
+
+def by_size(board: Board) -> Chart | None:
+    """Bits per byte by parameters; None where there is nothing to compare."""
+    if len(board.places) < 2:
+        return None
+    found = [(place.entry.short, place.entry.findings) for place in board.places]
+    lines = [Line(name, [(of.parameters, of.figure)], number, True) for number, (name, of) in enumerate(found)]
+    return Chart("Bits per byte by size", "parameters", "bits per byte", lines, log_x=True)
 
 
 def verdict(board: Board) -> str:
