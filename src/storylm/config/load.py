@@ -105,7 +105,8 @@ def check_value(override: str) -> None:
         try:
             if isinstance(value, bool) and not takes(name, bool):
                 raise ValueError
-            create_model("Setting", __base__=Settings, value=(FIELDS[name].annotation, FIELDS[name]))(value=value)
+            kind: Any = FIELDS[name].annotation
+            create_model("Setting", __base__=Settings, value=(kind, FIELDS[name])).model_validate({"value": value})
         except ValueError as error:  # a ValidationError is one
             raise UsageError(_wrong(name, value, "override")) from error
 

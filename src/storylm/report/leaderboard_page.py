@@ -15,7 +15,7 @@ def leaderboard_page(board: Board, machine: str) -> str:
     """One self-contained page."""
     first = board.places[0].entry.findings
     sections = [
-        section("How well they predict", tables.NOTES, _predicting(board)),
+        section("How well they predict", " ".join([tables.NOTES, *tables.cautions(board)]), _predicting(board)),
         section("What they know and tell", tables.ARROWS, _table(tables.telling(board))),
         *_by_size(board),
         section(

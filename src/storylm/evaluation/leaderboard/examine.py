@@ -5,6 +5,7 @@
 import hashlib
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +58,8 @@ class Questions:
         return {
             "data": self.corpus.name,
             "split": self.corpus.split,
+            "unreadable": dict(self.corpus.unreadable),
+            "repaired": dict(self.corpus.repaired),
             "sha256": found.hexdigest(),
             "stories": count,
             "bytes": size,
@@ -70,9 +73,12 @@ class Questions:
 @dataclass(frozen=True, eq=False)
 class Findings:
     """A model's answers. `measures` begin with bits per byte; `story` is what it tells from the prompt, `told` what was
-    judged; `story_nats` and `story_bytes` [S] are those of every story of the corpus, all of it."""
+    judged; `story_nats` and `story_bytes` [S] are those of every story of the corpus, all of it. `lossless` is whether
+    its tokenizer gives every text back, `asked` when it was asked, since a speed is that of a machine at a time."""
 
     parameters: int
+    lossless: bool
+    asked: str
     tokens_per_second: float
     story: str
     measures: list[Measure]
@@ -139,6 +145,8 @@ def examine(
         measures += of_stories
     return Findings(
         parameters(model.config),
+        tokenizer.lossless,
+        datetime.now(UTC).isoformat(timespec="seconds"),
         speed,
         story,
         measures,
