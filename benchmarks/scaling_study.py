@@ -32,7 +32,7 @@ from storylm.config.files import write_text
 from storylm.data.grammar import entropy
 from storylm.data.prepare import prepare_cached
 from storylm.model.count import flops_per_token, parameters
-from storylm.report.law import fit
+from storylm.report.law import fit, ranges
 
 DATA = {
     "grammar": "grammar?stories=50000&validation=400",
@@ -92,13 +92,9 @@ def laws(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         losses = [(row["parameters"], row["tokens"], row["bits_per_byte"]) for row in rows]
         for floor in (None, entropy().bits_per_byte) if source == "grammar" else (None,):
             law, error = fit(losses, floor)
-            without = [fit(losses[:number] + losses[number + 1 :], floor)[0] for number in range(len(losses))]
-            ranges = {
-                key: [min(getattr(each, key) for each in without), max(getattr(each, key) for each in without)]
-                for key in ("floor", "a", "b")
-            }
+            sure = {key: list(ends) for key, ends in ranges(losses, floor).items()}
             found.append(
-                {"source": source, "floor_given": floor is not None, **asdict(law)} | {"error": error, "ranges": ranges}
+                {"source": source, "floor_given": floor is not None, **asdict(law)} | {"error": error, "ranges": sure}
             )
     return found
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from storylm.config.errors import UserError
 from storylm.config.model import ModelConfig
-from storylm.model.store import save
+from storylm.model.store import load, save
 from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 
@@ -18,6 +18,15 @@ def small_model(folder: Path, seed: int = 0, tokenizer: bool = True) -> str:
     config = ModelConfig(family="llama", vocab_size=257, context=64, layers=2, width=24, heads=3, init_std=0.05)
     model = Transformer(config).initialise(torch.Generator().manual_seed(seed))
     save(model, Tokenizer.load("bytes") if tokenizer else None, folder)
+    return str(folder)
+
+
+def diverged_model(folder: Path) -> str:
+    """A `small_model` whose weights are not numbers, as training leaves them that diverged; its path."""
+    model, tokenizer = load(small_model(folder))
+    with torch.no_grad():
+        model.blocks[-1].attention.out.weight.fill_(float("nan"))
+    save(model, tokenizer, folder)
     return str(folder)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from cli.telling import call, small_model
+from cli.telling import call, diverged_model, small_model
 from storylm.cli.compare import compare
 from storylm.config.errors import CheckpointError, DataError, UsageError
 from storylm.evaluation.corpus import Corpus
@@ -146,3 +146,8 @@ def test_models_are_compared_on_the_same_stories(models, tmp_path):
     assert other["interval"][0] < other["value"] < other["interval"][1]
     assert f"second - first: {other['value']:+.4f} bits per byte" in result.stdout
     assert result.stdout.count("p = ") == 2
+
+
+def test_a_model_that_diverged_is_not_compared(models, tmp_path):
+    with pytest.raises(CheckpointError, match="not numbers"):
+        call(compare, models[0], diverged_model(tmp_path / "diverged"), "--data", DATA, "--max-new-tokens", "3")

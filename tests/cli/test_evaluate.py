@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.telling import call, small_model
+from cli.telling import call, diverged_model, small_model
 from storylm.cli.evaluate import evaluate
 from storylm.config.errors import CheckpointError, DataError, UsageError
 from storylm.evaluation import likelihood
@@ -74,7 +74,6 @@ def test_splits_and_the_first_so_many(model, tmp_path):
     [
         (["nowhere.txt"], DataError, r"nowhere\.txt"),
         (["grammar", "--split", "valid"], DataError, "has no valid split, only train and validation"),
-        (["grammar", "--max-stories", "0"], UsageError, "max_stories=0"),
         (["grammar", "--stride", "65"], UsageError, "stride=65"),
         (["grammar", "--device", "gpu"], UsageError, "gpu"),
         (["nowhere.txt", "--output", "."], UsageError, "is a folder"),
@@ -295,3 +294,17 @@ def test_without_data_stories_begin_as_the_package_has_it(model, tmp_path):
 def test_mistakes_about_suites_and_stories(arguments, error, words):
     with pytest.raises(error, match=words):
         call(evaluate, "no-such-model", *arguments)
+
+
+def test_an_option_out_of_its_range_is_named_as_it_is_written(model):
+    for option, value in (("--max-stories", "0"), ("--max-new-tokens", "0"), ("--temperature", "-1")):
+        refused = call(evaluate, model, "grammar", option, value)
+        assert refused.exit_code == 2
+        assert option in refused.stderr
+
+
+def test_a_model_that_diverged_has_no_figure(tmp_path):
+    output = tmp_path / "found.json"
+    with pytest.raises(CheckpointError, match="predictions are not numbers"):
+        call(evaluate, diverged_model(tmp_path / "diverged"), "grammar?validation=3", "--output", str(output))
+    assert not output.exists()

@@ -111,3 +111,13 @@ def test_push_prints_the_address(model: Path, monkeypatch: pytest.MonkeyPatch) -
         (model, "someone/stories", {"public": False, "license": "mit", "figures": None}),
         (model, "someone/stories", {"public": True, "license": None, "figures": None}),
     ]
+
+
+def test_a_format_that_there_is_not_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    for words, message in (
+        (("--format", "nope"), "format 'nope' is not known"),
+        (("--format", "gguf", "--precision", "f8"), "gguf has no precision 'f8'"),
+    ):
+        refused = run("export", tmp_path / "nowhere", *words, "--out", tmp_path / "out")
+        assert isinstance(refused.exception, UsageError)
+        assert message in str(refused.exception)

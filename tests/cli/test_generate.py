@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.telling import call, small_model
+from cli.telling import call, diverged_model, small_model
 from storylm.cli.generate import generate
 from storylm.cli.stories import StoryPrinter, printable
 from storylm.config.errors import CheckpointError, DataError, UsageError
@@ -201,3 +201,10 @@ def test_a_terminal_gets_numbers_between_stories_and_no_control_characters(monke
 def test_printable_keeps_what_people_write():
     assert printable("Zoë said: “Hi!” 🙂\n\ta\u00a0b\r\nc") == "Zoë said: “Hi!” 🙂\n\ta\u00a0b\nc"
     assert printable("\x07\x1b\x00\x9b\x1c") == "\ufffd" * 5
+
+
+def test_a_model_that_diverged_tells_nothing_and_says_why(tmp_path):
+    broken = diverged_model(tmp_path / "diverged")
+    for settings in ((), ("--temperature", "0"), ("--stream",)):
+        with pytest.raises(CheckpointError, match="scores of the next token are not numbers"):
+            call(generate, broken, "--prompt", "Once", *settings)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from contextlib import nullcontext
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from cli.telling import call, small_model
 from evaluation.judge.stand_in import GOOD, serving
 from storylm.cli.judge import judge
-from storylm.config.errors import CheckpointError, UsageError
+from storylm.config.errors import CheckpointError, SetupError, UsageError
 
 KEY = "sk-very-secret-0123456789"
 QUICK = ("--per-minute", "1000000", "--timeout", "2")
@@ -171,3 +172,16 @@ def test_stories_that_are_alike_are_counted_once(server, tmp_path, monkeypatch):
     call(judge, "--stories", str(tmp_path / "told.jsonl"), "--endpoint", server.url, "--judge", "wise", "--out", out,
          "--yes", *QUICK)  # fmt: skip
     assert (totals, len(server.requests)) == ([2], 2)
+
+
+def test_nothing_is_told_for_a_judge_that_is_not_there(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("storylm.cli.stories_to_judge._tell", lambda *_: pytest.fail("stories are told"))
+    with pytest.raises(CheckpointError, match="nofolder"):
+        call(judge, model, "--learned", str(tmp_path / "nofolder"))
+    with socket.socket() as free:  # nobody listens there
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        words = (model, "--endpoint", url, "--judge", "wise", "--out", str(tmp_path / "out"), "--yes", *QUICK)
+        with pytest.raises(SetupError, match=r"does not answer .*: is the server running"):
+            call(judge, *words)
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import pytest
 from cli.telling import call
 from storylm.cli.sweep import sweep
 from storylm.config.errors import UsageError
-from storylm.training.sweep import runner
+from storylm.training.sweep import processes
 from training.sweep.test_runner import STAND_IN
 
 pytest.importorskip("matplotlib")
@@ -31,7 +31,7 @@ SHORT = [
 @pytest.fixture
 def _stand_in(monkeypatch) -> None:
     monkeypatch.setattr(
-        runner,
+        processes,
         "train_command",
         lambda point, folder: [sys.executable, str(STAND_IN), *point.overrides, "--out", str(folder)],
     )
@@ -39,11 +39,46 @@ def _stand_in(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("_stand_in")
 def test_failures_make_the_exit_code(tmp_path) -> None:
-    done = call(sweep, "story-1m", "optim.lr=9,8", "--out", str(tmp_path / "sweep"))
+    done = call(sweep, "story-1m", "optim.lr=9,8", "--out", str(tmp_path / "sweep"), env={"COLUMNS": "150"})
     assert done.exit_code == 1
     assert "lr=9: failed (storylm: the machine has no such thing); 1 of 2 done" in done.stderr
     assert "diverged" in done.stdout
+    assert "failed: storylm: the machine has no such thing" in done.stdout
+    assert f"lr=9: begun, see {tmp_path / 'sweep' / 'lr=9.log'}" in done.stderr
+    assert done.stderr.splitlines()[0] == f"2 runs in {tmp_path / 'sweep'}, 1 at a time"
     assert "No run is judged yet" in (tmp_path / "sweep" / "sweep.html").read_text()
+
+
+@pytest.mark.usefixtures("_stand_in")
+def test_where_all_fail_there_is_no_page_and_the_table_says_why(tmp_path) -> None:
+    done = call(sweep, "story-1m", "optim.lr=9", "--out", str(tmp_path / "sweep"), env={"COLUMNS": "150"})
+    assert done.exit_code == 1
+    assert done.stderr.startswith("1 run in ")
+    assert "failed: storylm: the machine has no such thing" in done.stdout
+    assert "all of them failed, so there is no page" in done.stderr
+    assert not (tmp_path / "sweep" / "sweep.html").exists()
+
+
+@pytest.mark.usefixtures("_stand_in")
+def test_a_folder_alone_is_told_anew_and_fitted(tmp_path) -> None:
+    out = str(tmp_path / "sweep")
+    call(sweep, "story-1m", "optim.lr=1e-3,1e-2", "train.minutes=1", "--out", out)
+    (tmp_path / "sweep" / "sweep.html").unlink()
+    done = call(sweep, "--out", out)
+    assert done.exit_code == 0
+    assert "finished" in done.stdout
+    assert "begun" not in done.stderr
+    assert (tmp_path / "sweep" / "sweep.html").exists()
+    with pytest.raises(UsageError, match="6 runs or more"):
+        call(sweep, "--out", out, "--fit")
+
+
+@pytest.mark.usefixtures("_stand_in")
+def test_minutes_of_runs_at_a_time_are_of_a_shared_machine(tmp_path) -> None:
+    words = ("story-1m", "optim.lr=1e-3,1e-2")
+    for jobs, minutes, said in (("2", "train.minutes=1", 1), ("1", "train.minutes=1", 0), ("2", "train.steps=1", 0)):
+        done = call(sweep, *words, minutes, "--jobs", jobs, "--out", str(tmp_path / f"{jobs}{minutes}"))
+        assert done.stderr.count("share the machine") == said
 
 
 @pytest.mark.usefixtures("_stand_in")
@@ -53,7 +88,10 @@ def test_mistakes_come_before_any_run(tmp_path) -> None:
         ((), "say what to train"),
         (("story-9m",), "story-9m"),
         (("story-1m", "optim.lrr=1"), "did you mean"),
-        (("story-1m", "optim.lr=1e-3,2e-3", "--config", "nowhere.yaml"), "nowhere"),
+        (("story-1m", "optim.lr=1e-3,2e-3", "--config", "nowhere.yaml"), r"there is no file nowhere\.yaml: --config"),
+        (("story-1m", "optim.lr=1e-3..2e-3"), "a range needs --search N"),
+        (("story-1m", "optim.lr=1e-3,2e-3", "--jobs", "none"), "--jobs none is not allowed"),
+        (("story-1m", "model.heads=1,x", "--search", "3"), "model.heads=x cannot be used"),
     ):
         with pytest.raises(UsageError, match=message):
             call(sweep, *words, "--out", str(out))

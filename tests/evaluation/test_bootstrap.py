@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from storylm.config.errors import DataError
 from storylm.evaluation.bootstrap import counted, interval, paired_test, wilson
 
 
@@ -34,6 +35,14 @@ def test_an_interval_is_the_same_for_the_same_seed_however_it_is_shared_out(monk
     assert whole == interval(sums, seed=3) != interval(sums, seed=4)
     monkeypatch.setattr("storylm.evaluation.bootstrap._AT_ONCE", 700)
     assert interval(sums, seed=3) == whole
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_not_compared(value) -> None:
+    nats, size = np.linspace(50, 150, 40), np.full(40, 100)
+    for pair in ((nats, np.where(nats > 149, value, nats)), (np.where(nats > 149, value, nats), nats)):
+        with pytest.raises(DataError, match="not numbers"):
+            paired_test(*pair, size)
 
 
 def test_what_is_never_divided_by_something_has_no_interval() -> None:

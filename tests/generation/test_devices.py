@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from generation.conftest import SHAPE, VARIANTS, build
+from storylm.config.errors import CheckpointError
 from storylm.config.model import ModelConfig
 from storylm.generation.decoder import Decoder, Draft
 from storylm.generation.draft import Turn
@@ -132,3 +133,17 @@ def test_stories_are_a_cpus(precision, device, letters, monkeypatch):
     found = generate(model("qwen3").to(device), letters, prompts, **settings)
     same = sum(one == other for one, other in zip(expected, found, strict=True))
     assert same >= (11 if precision == "fp32" else 4)
+
+
+@devices
+def test_scores_that_are_no_numbers_are_an_error_and_what_another_slot_had_is_not(device):
+    network = model("llama").to(device)
+    reader = TorchReader(network, 2, 60)
+    steps, draft = reader.steps(258), Draft(text(9), 3, Sampling())
+    reader.scores_NV[0].fill_(float("nan"))  # of nobody now
+    steps.launch([Turn(1, draft, 0)])()
+    with torch.no_grad():
+        network.norm.weight.fill_(float("nan"))
+    broken = TorchReader(network, 2, 60).steps(258).launch([Turn(1, draft, 0)])
+    with pytest.raises(CheckpointError, match="not numbers"):
+        broken()

@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from model.model_zoo import ZOO, random_model, random_tokens, same_weights, tokenizer_model
 from storylm.config.errors import CheckpointError, DataError, UsageError
 from storylm.config.model import ModelConfig
+from storylm.model.fingerprint import fingerprint
 from storylm.model.store import load, save, write_model_files
 from storylm.text.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
+SMALL = ModelConfig(family="llama", vocab_size=257, context=64, layers=1, width=24, heads=3)
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -190,6 +192,18 @@ def test_a_missing_folder_in_one_that_exists_is_not_looked_for_on_the_hub(
     (tmp_path / "runs").mkdir()
     with pytest.raises(CheckpointError, match="there is no model folder runs"):
         load("runs/story-5m")
+
+
+def test_a_preset_is_its_run_or_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"story-1m is a preset: train it \(storylm train story-1m\), then name runs"
+    ):
+        load("story-1m")
+    save(model := random_model(SMALL), None, tmp_path / "runs/story-1m/checkpoints/best")
+    assert fingerprint(load("story-1m")[0]) == fingerprint(model)
+    save(other := random_model(SMALL.model_copy(update={"layers": 2})), None, tmp_path / "story-1m")
+    assert fingerprint(load("story-1m")[0]) == fingerprint(other)  # a folder of that name comes first
 
 
 def test_a_hub_id_is_fetched_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,20 @@
 """What a sweep found: its table, its pictures, and the law, on runs whose losses are known."""
 
+import sys
+from dataclasses import replace
+from itertools import product
+
 import pytest
 
 from report.reading import Page
 from report.run_folders import run_folder
 from storylm.config.errors import UsageError
+from storylm.report.charts import write_pngs
+from storylm.report.fitted import fitted
 from storylm.report.law import Law
 from storylm.report.runs import read_runs
-from storylm.report.sweep_page import Row, cells, chart, fitted, ranked, sweep_page
+from storylm.report.sweep_page import cells, chart, sweep_page
+from storylm.report.sweep_rows import Row, ranked, warning
 
 pytest.importorskip("matplotlib")
 LAW = Law(0.4, 60.0, 0.4, 900.0, 0.5)
@@ -57,6 +64,42 @@ def test_the_page_says_which_is_best_and_needs_nothing(rows) -> None:
     assert "No run is judged yet." in Page(sweep_page("Sweep one", rows[3:])).text
 
 
+def test_what_diverged_is_behind_the_others_however_good_it_was(rows, tmp_path) -> None:
+    diverged = row(tmp_path, "f", [(10, 1.4), (20, 0.2)], ended="diverged", lr="9", preset="small")
+    assert [one.name for one in ranked([diverged, *rows])] == ["b", "c", "a", "f", "d", "e"]
+    _, lines = cells([diverged, *rows])
+    assert lines[3] == ["9", "small", "(0.2000)", lines[3][3], "2,000", "0.3", "diverged"]
+    seen = Page(sweep_page("Sweep one", [diverged, *rows]))
+    assert "Best of 6: lr 1e-2, small, 0.9000 bits per byte." in seen.text
+    assert all(point[1] != 0.2 for line in chart([diverged, *rows]).lines for point in line.points)
+    assert "Every run with a figure diverged or failed." in Page(sweep_page("Sweep one", [diverged])).text
+
+
+def test_a_run_that_is_alone_has_its_name(tmp_path) -> None:
+    (alone,) = [row(tmp_path, "story-1m", [(10, 1.5)])]
+    head, lines = cells([alone])
+    assert (head[0], lines[0][0]) == ("run", "story-1m")
+    assert "story-1m, 1.5000 bits per byte." in Page(sweep_page("Sweep one", [alone])).text
+    assert "Best of" not in Page(sweep_page("Sweep one", [alone])).text
+
+
+def test_why_a_run_failed_is_in_the_table() -> None:
+    _, lines = cells([Row("x", {"lr": "9"}, "failed", None, "no such thing")])
+    assert lines[0][-1] == "failed: no such thing"
+
+
+def test_without_matplotlib_there_is_a_page_that_says_so(rows, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    seen = Page(sweep_page("Sweep one", rows))
+    assert "Best of 5" in seen.text
+    assert "no picture, since charts need matplotlib: pip install 'storylm[report]'" in seen.text
+    said: list[str] = []
+    drawn = chart(rows)
+    assert drawn is not None
+    assert write_pngs({tmp_path / "x.png": drawn}, said.append) == []
+    assert said == ["no pictures: charts need matplotlib: pip install 'storylm[report]'"]
+
+
 def test_the_law_is_found_again(tmp_path) -> None:
     rows = []
     for layers in (1, 2, 4):
@@ -71,7 +114,23 @@ def test_the_law_is_found_again(tmp_path) -> None:
     assert f"{found.law.floor:.3f} + " in str(found)
     assert len([line for line in found.chart.lines if line.dashed]) == 3
     assert "The law" in Page(sweep_page("Sweep one", rows, found)).text
-    with pytest.raises(UsageError, match="5 runs or more, of several sizes"):
-        fitted(rows[:4])
-    with pytest.raises(UsageError, match="of 1 sizes"):
-        fitted([rows[0]] * 6)
+    assert "of 9 runs, " in str(found)
+    assert "a: {:.3f} to {:.3f}".format(*found.ranges["a"]) in str(found)
+    with pytest.raises(UsageError, match="6 runs or more, of several sizes"):
+        fitted(rows[:5])
+    with pytest.raises(UsageError, match=r"6 runs or more, .* here are 5"):
+        fitted([*rows[:5], replace(rows[5], ended="diverged")])
+
+
+def test_a_law_is_of_runs_that_were_judged_alike(tmp_path) -> None:
+    rows = []
+    for number, (layers, steps) in enumerate(product((1, 2, 4), (10, 40, 160))):
+        settings = [f"model.layers={layers}", f"train.eval_stories={4 if number == 5 else 9}"]
+        (run,) = read_runs([run_folder(tmp_path / f"{layers}-{steps}", [(steps, 1.0)], settings)])
+        run.passes[0]["bits_per_byte"] = 9.0 if number == 5 else LAW.loss(run.parameters, run.passes[0]["tokens"])
+        rows.append(Row(run.name, {"layers": str(layers)}, "finished", run))
+    found = fitted(rows)
+    assert (found.runs, found.error) == (8, pytest.approx(0, abs=1e-4))
+    assert warning(rows).startswith("Beware: these runs were not judged by the same stories")
+    assert warning(rows) in Page(sweep_page("Sweep one", rows)).text
+    assert warning([*rows[:5], *rows[6:]]) == ""

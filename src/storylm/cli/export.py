@@ -34,6 +34,7 @@ def export(
     from storylm.model.store import load
     from storylm.text.tokenizer import Tokenizer
 
+    exporting.check_format(format, precision)
     source, out = find_model_folder(expanded(model)), expanded(out)
     if out.resolve() in (source.resolve(), *source.resolve().parents):
         raise UsageError(f"{out} is where the model itself is: name another folder")

@@ -51,7 +51,9 @@ def judge(
     from storylm.evaluation.judge.asking import Judge
     from storylm.evaluation.judge.cost import estimate, longest
     from storylm.evaluation.judge.endpoint import Endpoint
+    from storylm.evaluation.judge.learned import LearnedJudge
     from storylm.evaluation.telling import Manner
+    from storylm.training.device import pick_device
 
     if learn is not None:
         if model is None or out is None or stories or endpoint or learned:
@@ -70,10 +72,12 @@ def judge(
     if endpoint is not None:  # before any work
         behind = Endpoint(endpoint, os.environ.get(api_key_env) or None, timeout)
         asked = Judge(behind, judge, judge_temperature, schema, judge_max_tokens, per_minute, parallel)
+    grader = None if learned is None else LearnedJudge.load(learned, pick_device(device, "--device"))
     consent = judges.Consent(price_in, price_out, yes)
 
     def before_telling(beginnings: list[str]) -> None:
         if asked is not None:  # rather than after an hour of telling
+            asked.endpoint.check_answers()
             consent.ask(estimate(longest(beginnings, max_new_tokens)), asked, "at most")
 
     if model is not None:
@@ -81,9 +85,10 @@ def judge(
         told = stories_of(teller, out, before_telling)
     else:
         told = stories_in(stories, out)
-    if asked is None:
-        found = judges.by_learned(learned, told, out, device, seed)
+    if grader is not None:
+        found = judges.by_learned(grader, learned, told, out, seed)
     else:
+        assert asked is not None
         assert out is not None
         found = judges.by_endpoint(asked, told, out, consent, seed)
     judges.show(found, as_json)

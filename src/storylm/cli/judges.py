@@ -13,6 +13,7 @@ from storylm.cli import options
 if TYPE_CHECKING:
     from storylm.evaluation.judge.asking import Judge
     from storylm.evaluation.judge.cost import Cost
+    from storylm.evaluation.judge.learned import LearnedJudge
     from storylm.evaluation.text.metric import Told
 
 ANSWERS, FIGURES = "answers.jsonl", "judged.json"
@@ -76,14 +77,11 @@ def by_endpoint(judge: "Judge", told: "list[Told]", out: Path, consent: Consent,
     return found
 
 
-def by_learned(folder: str, told: "list[Told]", out: Path | None, device: str, seed: int) -> dict[str, Any]:
-    """What a learned judge makes of the stories."""
+def by_learned(judge: "LearnedJudge", folder: str, told: "list[Told]", out: Path | None, seed: int) -> dict[str, Any]:
+    """What a learned judge, that of `folder`, makes of the stories."""
     from storylm.evaluation.judge import judged
     from storylm.evaluation.judge.figures import mean_by_beginning
-    from storylm.evaluation.judge.learned import LearnedJudge
-    from storylm.training.device import pick_device
 
-    judge = LearnedJudge.load(folder, pick_device(device, "--device"))
     grades = judge.grade([story.text for story in told])
     found = {
         "learned": folder,

@@ -62,7 +62,7 @@ def judge(
             stride=stride,
             progress=progress,
             listeners=listeners,
-        )
+        ).checked()
     seconds = time.perf_counter() - began
     print(f"{seconds:.1f} s, {_speed(likelihood.stories, likelihood.tokens, seconds)}", file=sys.stderr)
     for what, counts in (("left out, unreadable", corpus.unreadable), ("read after a repair", corpus.repaired)):

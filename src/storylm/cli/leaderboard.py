@@ -32,7 +32,7 @@ def leaderboard(
     tokenizer: str = typer.Option(None, help="Of models that have none: gpt2, mistral, bytes, a file, a Hub id."),
     device: options.Device = "auto",
     again: bool = typer.Option(False, "--again", help="Ask anew what is known from before."),
-    out: Path = typer.Option(Path("leaderboard"), help="The folder of leaderboard.md, .json and .html."),
+    out: Path = typer.Option(Path("leaderboard"), help="The folder of leaderboard.md, .json, .html and pictures."),
 ) -> None:
     """Rank models by bits per byte, with intervals and paired tests; what they know and tell stands beside it.
 
@@ -53,6 +53,7 @@ def leaderboard(
     from storylm.evaluation.telling import Manner
     from storylm.evaluation.text.judge import check_extra
     from storylm.report import leaderboard as tables
+    from storylm.report.charts import write_pngs
     from storylm.report.leaderboard_page import leaderboard_page
     from storylm.training.device import pick_device
     from storylm.training.manifest import device_name
@@ -61,15 +62,23 @@ def leaderboard(
     machine = f"{device_name(pick_device(device, '--device'))}, storylm {__version__}"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
+    options.check_output(folder / "leaderboard.json", option="--out")
+    if eyes and not stories:
+        raise UsageError("--eyes see stories that are told: leave it out, or say --stories N")
     if stories:
         check_extra()
+    manner = Manner(temperature, max_new_tokens, seed)
     questions = Questions(
         Corpus(data, split, max_stories),
         prompt,
         stories,
-        Manner(temperature, max_new_tokens, seed),
+        manner,
         None if eyes is None else options.load_model(eyes, None, device, spare=tokenizer),
     )
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
     with counting("reading models", len(models)) as live:
         board = hold(
             models,
@@ -77,20 +86,21 @@ def leaderboard(
             questions,
             machine,
             again,
-            lambda line: print(line, file=sys.stderr, flush=True),
+            say,
             live,
         )
     if board.places:
         write_text(folder / "leaderboard.json", tables.to_json(board, machine))
-        write_text(folder / "leaderboard.md", tables.markdown(board))
+        chart = tables.by_size(board)
+        drawn = write_pngs({folder / "by-size.png": chart} if chart else {}, say)
+        write_text(folder / "leaderboard.md", tables.markdown(board, machine, [path.name for path in drawn]))
         write_text(folder / "leaderboard.html", leaderboard_page(board, machine))
         console = Console(highlight=False)
         for part in (_rich(tables.predicting(board)), "", _rich(tables.telling(board)), ""):
             console.print(part)
-        console.print(tables.verdict(board), markup=False)
+        for line in (tables.verdict(board), *tables.cautions(board)):
+            console.print(line, markup=False)
         console.print(f"{folder / 'leaderboard.html'}, .md, .json", markup=False, soft_wrap=True)
-    for name, error in board.left_out.items():
-        print(f"storylm: {name} is left out: {error}", file=sys.stderr)
     if board.left_out:
         raise typer.Exit(next(iter(board.left_out.values())).exit_code)
 

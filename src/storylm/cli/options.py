@@ -1,7 +1,7 @@
 """Options that several commands share, and what they stand for."""
 
-import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +16,8 @@ MODEL_HELP = "A model folder, a run folder, a Hub id or grammar-1m, which comes 
 
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="How the story begins; may be repeated.")]
 PromptsFile = Annotated[str | None, typer.Option(metavar="FILE", help="Prompts, one a line; - is standard input.")]
-MaxNewTokens = Annotated[int, typer.Option(help="The longest story after the prompt, in tokens.")]
-Temperature = Annotated[float, typer.Option(help="0: the likeliest token always; 1: as the model predicts.")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest story after the prompt, in tokens.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0: the likeliest token always; 1: as the model predicts.")]
 TopK = Annotated[int | None, typer.Option(help="Draw from the K likeliest tokens; 0: from all.")]
 TopP = Annotated[float | None, typer.Option(help="Draw from the likeliest tokens that make up this probability.")]
 MinP = Annotated[float | None, typer.Option(help="Draw from tokens at least this many times as likely as the first.")]
@@ -38,7 +38,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 SplitName = Annotated[
     str | None, typer.Option("--split", help="train, validation or all (default: validation where there is one).")
 ]
-MaxStories = Annotated[int | None, typer.Option(help="Only the first so many stories.")]
+MaxStories = Annotated[int | None, typer.Option(min=1, help="Only the first so many stories.")]
 
 
 def also(option: str, *flags: str) -> Any:
@@ -78,8 +78,11 @@ def check_output(path: Path | None, *endings: str, option: str = "--output") -> 
     if path.is_dir():
         raise UsageError(f"{option} {path} is a folder: name a file in it")
     above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise UsageError(f"{option} {path} cannot be written: {above} is no folder that takes files")
+    try:
+        with tempfile.TemporaryFile(dir=above):  # permission alone does not say: no one writes to /proc, root included
+            pass
+    except OSError:
+        raise UsageError(f"{option} {path} cannot be written: {above} is no folder that takes files") from None
 
 
 def read_prompts(prompts: list[str] | None, file: str | None) -> list[str]:

@@ -6,8 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
+from storylm.config.base import Settings
 from storylm.config.errors import UsageError
 from storylm.config.keys import FIELDS, allowed, choices, closest, takes
 from storylm.config.model import FAMILIES
@@ -93,6 +94,21 @@ def apply_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     32
     """
     return _build([_Layer("settings", _chosen(config)), _Layer("override", parse_overrides(overrides))]).config
+
+
+def check_value(override: str) -> None:
+    """Raise `UsageError` where a `key=value` can never be, whatever the other settings are.
+
+    >>> check_value("model.heads=3")
+    """
+    for name, value in parse_overrides([override]).items():
+        try:
+            if isinstance(value, bool) and not takes(name, bool):
+                raise ValueError
+            kind: Any = FIELDS[name].annotation
+            create_model("Setting", __base__=Settings, value=(kind, FIELDS[name])).model_validate({"value": value})
+        except ValueError as error:  # a ValidationError is one
+            raise UsageError(_wrong(name, value, "override")) from error
 
 
 def from_yaml(text: str, where: str) -> RunConfig:

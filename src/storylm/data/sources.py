@@ -63,9 +63,20 @@ def open_source(spec: str) -> Source:
         return _corpus(name, options)
     if path := existing(name):
         return _local(spec, path, options)
-    if _HUB_NAME.fullmatch(name) and format_of(name) is None and not Path(name).parent.is_dir():
+    if _is_of_hub(name):
         return _hub(spec, name, options)
     raise DataError(f"no file, folder or corpus {name!r}{_did_you_mean(name)}")
+
+
+def check_source(spec: str) -> None:
+    """Raise what `open_source` would for what cannot be here; what is here, or may be on the Hub, is not looked at."""
+    name = spec.partition("?")[0]
+    if not (name in CORPORA or _is_of_hub(name) or existing(spec) or existing(name)):
+        open_source(spec)
+
+
+def _is_of_hub(name: str) -> bool:
+    return bool(_HUB_NAME.fullmatch(name)) and format_of(name) is None and not Path(name).parent.is_dir()
 
 
 _NO_PATH = (OSError, RuntimeError, ValueError)  # too long a name, a `~` of nobody, a NUL

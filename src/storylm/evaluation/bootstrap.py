@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from storylm.config.errors import DataError
 from storylm.evaluation.measure import Interval, Measure
 
 REPETITIONS = 2000
@@ -83,7 +84,12 @@ def paired_test(
     >>> found = paired_test(nats, nats + 5, np.full(40, 100))
     >>> round(found.difference, 3), found.p_value
     (-0.072, 0.0001)
+
+    Raises:
+        DataError: nats that are no numbers, which nothing can be said about.
     """
+    if not (np.isfinite(first_S).all() and np.isfinite(second_S).all()):
+        raise DataError("a model's predictions of some stories are not numbers: there is nothing to compare")
     bits_S = (first_S - second_S) / math.log(2)
     total = bits_S.sum()
     generator, as_large = np.random.default_rng(seed), 0

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from storylm.config.errors import DataError, UsageError
+from storylm.config.errors import CheckpointError, DataError, UsageError
 from storylm.data.instruct import order_of
 from storylm.evaluation.windows import Window, batches, padded, windows
 from storylm.model.loss import IGNORED, token_nats
@@ -100,6 +100,19 @@ class Likelihood:
     @property
     def bits_per_byte(self) -> float:
         return self.nats / math.log(2) / self.bytes
+
+    def checked(self) -> "Likelihood":
+        """Itself, as a figure to be shown or compared.
+
+        Raises:
+            CheckpointError: it is no number, as of a model that diverged.
+        """
+        if not math.isfinite(self.nats):
+            raise CheckpointError(
+                f"the model's predictions are not numbers (bits per byte: {self.bits_per_byte}): its weights are "
+                "damaged, or training diverged; take an earlier checkpoint"
+            )
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """Every figure and total, as JSON's types."""

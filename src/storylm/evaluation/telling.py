@@ -30,11 +30,20 @@ _CUT = ("length", "context")  # of `Story.ended`
 @dataclass(frozen=True)
 class Manner:
     """How a model tells stories that are judged: as it predicts, at this temperature. Figures of stories told in
-    different manners do not compare."""
+    different manners do not compare.
+
+    Raises:
+        UsageError: a setting outside its range.
+    """
 
     temperature: float = 0.8
     max_new_tokens: int = 256
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        Sampling(temperature=self.temperature)  # raises
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens={self.max_new_tokens} is not allowed: it is 1 or more")
 
 
 def part(story: str) -> Told | None:

@@ -45,6 +45,16 @@ class Exported:
     next: list[str]
 
 
+def check_format(format: str, precision: str | None = None) -> str:
+    """The precision, the format's first unless given. Raises `UsageError` for a format or precision there is not."""
+    if format not in FORMATS:
+        raise UsageError(f"format {format!r} is not known: choose one of {', '.join(FORMATS)}")
+    known = FORMATS[format].precisions
+    if precision is not None and precision not in known:
+        raise UsageError(f"{format} has no precision {precision!r}: choose one of {', '.join(known)}")
+    return precision or known[0]
+
+
 def export(
     model: Transformer,
     tokenizer: Tokenizer | None,
@@ -65,12 +75,8 @@ def export(
         SetupError: a package is missing.
         CheckpointError: what was written scores stories otherwise than the model.
     """
-    if format not in FORMATS:
-        raise UsageError(f"format {format!r} is not known: choose one of {', '.join(FORMATS)}")
+    precision = check_format(format, precision)
     row, out = FORMATS[format], Path(out)
-    precision = precision or row.precisions[0]
-    if precision not in row.precisions:
-        raise UsageError(f"{format} has no precision {precision!r}: choose one of {', '.join(row.precisions)}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: name a folder to export to")
     check_vocabulary(model, tokenizer)

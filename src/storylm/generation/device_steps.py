@@ -16,7 +16,7 @@ from torch import Tensor
 from storylm.generation.draft import Turn, as_likelihoods, likelihood_tensors
 from storylm.generation.reading import Part
 from storylm.generation.sampling import Sampling, as_int64, choose_alike, penalise_repetition
-from storylm.generation.steps import Drawn
+from storylm.generation.steps import Drawn, check_scores
 from storylm.generation.torch_reader import TorchReader
 
 
@@ -58,10 +58,12 @@ class DeviceSteps:
         tokens_N = self._draw()
         watched = [turn for turn in turns if turn.draft.watch is not None]
         arrived = _sent_home(tokens_N, *self._likelihoods(watched, tokens_N))
+        # Of a story's first scores only, which tell what is wrong with weights, so that no other step does more.
+        sound = _sent_home(self._scores_NV.sum(-1).isfinite()) if new else None
         reader.tokens_N.copy_(tokens_N)
         reader.places_N.add_(reader.places_N >= 0)
         self._counts_N.add_(1)
-        return partial(_drawn, turns, watched, arrived)
+        return partial(_drawn, turns, watched, arrived, sound, [turn.slot for turn in new])
 
     def _seat(self, turns: Sequence[Turn]) -> None:
         """Tell the device what it does not know of these; what goes on as it went it knows."""
@@ -139,8 +141,17 @@ def _sent_home(*tensors: Tensor) -> Callable[[], list[list]]:
     return arrived
 
 
-def _drawn(turns: Sequence[Turn], watched: Sequence[Turn], arrived: Callable[[], list[list]]) -> Drawn:
+def _drawn(
+    turns: Sequence[Turn],
+    watched: Sequence[Turn],
+    arrived: Callable[[], list[list]],
+    sound: Callable[[], list[list]] | None,
+    new: Sequence[int],
+) -> Drawn:
     tokens, *found = arrived()
+    if sound is not None:
+        (finite,) = sound()
+        check_scores(all(finite[slot] for slot in new))
     by_slot = dict(zip((turn.slot for turn in watched), as_likelihoods(*found), strict=True)) if found else {}
     for turn in watched:  # others may have asked for more
         likelihood = by_slot[turn.slot]

@@ -2,12 +2,14 @@
 
 # B turns, V vocabulary
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from storylm.config.errors import CheckpointError
 from storylm.generation.draft import Draft, Likelihood, Turn, likelihoods
 from storylm.generation.reading import Part, Reader
 from storylm.generation.sampling import choose, penalise_repetition
@@ -41,6 +43,7 @@ class HostSteps:
     def launch(self, turns: Sequence[Turn]) -> Callable[[], Drawn]:
         """See `Steps`."""
         logits_BV = self._reader.read([_unread(turn) for turn in turns])[:, : self._vocabulary]
+        check_scores(math.isfinite(logits_BV.sum().item()))
         drafts = [turn.draft for turn in turns]
         watched = {row: logits_BV[row].clone() for row, draft in enumerate(drafts) if draft.watch is not None}
         for row, draft in enumerate(drafts):
@@ -53,6 +56,15 @@ class HostSteps:
             (found[row],) = likelihoods(logits_V[None], [tokens[row]], drafts[row].watch or 0)
         drawn = list(zip(tokens, found, strict=True))
         return lambda: drawn
+
+
+def check_scores(finite: bool) -> None:
+    """Raise `CheckpointError` unless scores are `finite`, as their sum is then: a draw from others means nothing."""
+    if not finite:
+        raise CheckpointError(
+            "the model's scores of the next token are not numbers: its weights are damaged, or training diverged; take "
+            "an earlier checkpoint"
+        )
 
 
 def _unread(turn: Turn) -> Part:

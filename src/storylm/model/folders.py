@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from storylm.config.errors import CheckpointError, SetupError
 from storylm.config.files import expanded
+from storylm.config.load import preset_names
 from storylm.model.quantised import INT8_WEIGHTS
 
 TOKENIZER_FILES = (
@@ -41,8 +42,8 @@ _NO_PICKLE = (
 
 
 def find_model_folder(source: str | Path) -> Path:
-    """The folder with config.json that `source` means: itself, a run's best or last checkpoint, one from the Hub, or
-    that of a model that comes with the package, as `grammar-1m` does.
+    """The folder with config.json that `source` means: itself, a run's best or last checkpoint, one from the Hub, that
+    of a model that comes with the package, as `grammar-1m` does, or the run of a preset, where `storylm train` put it.
 
     Raises:
         CheckpointError: there is none.
@@ -58,6 +59,10 @@ def find_model_folder(source: str | Path) -> Path:
     built_in = {folder.name: folder for folder in BUILT_IN.iterdir() if folder.is_dir()}
     if str(source) in built_in:
         return built_in[str(source)]
+    if str(source) in preset_names():
+        if (run := Path("runs") / source).is_dir():
+            return find_model_folder(run)
+        raise CheckpointError(f"{source} is a preset: train it (storylm train {source}), then name {run.as_posix()}")
     match = _HUB_ID.fullmatch(str(source))
     # In a folder that exists, the name is a path mistyped rather than an id: no need to ask the network.
     if match is None or path.parent.exists():

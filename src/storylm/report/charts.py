@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ import numpy as np
 
 from storylm.config.errors import SetupError
 from storylm.config.files import atomic_file
-from storylm.report.html import Html
+from storylm.report.html import Html, element
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,6 +120,25 @@ def svg(chart: Chart) -> Html:
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, variable)
     return Html(re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 system-ui, sans-serif", text))
+
+
+def picture(chart: Chart, **attributes: object) -> Html:
+    """A figure of a page; without matplotlib, a line that says so: a page is worth much without its pictures."""
+    try:
+        return element("figure", svg(chart), **attributes)
+    except SetupError as error:
+        return element("p", f"{chart.title}: no picture, since {error}", class_="soft")
+
+
+def write_pngs(charts: Mapping[Path, Chart], say: Callable[[str], None]) -> list[Path]:
+    """The charts as pictures, and which were written: without matplotlib none, and `say` is told."""
+    try:
+        for path, chart in charts.items():
+            write_png(chart, path)
+    except SetupError as error:
+        say(f"no pictures: {error}")
+        return []
+    return list(charts)
 
 
 def write_png(chart: Chart, path: Path) -> None:

@@ -99,8 +99,12 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 def judged_alike(runs: Sequence[Run]) -> bool:
     """Whether all runs were judged by the same stories, as far as is known: prepared stories, and how many of them."""
-    data = {run.sessions[-1].get("data") for run in runs if run.sessions}
-    return len(data) <= 1 and len({run.config.train.eval_stories for run in runs}) == 1
+    return len({judged_by(run)[0] for run in runs} - {None}) <= 1 and len({judged_by(run)[1] for run in runs}) == 1
+
+
+def judged_by(run: Run) -> tuple[str | None, int | None]:
+    """The prepared stories that a run was judged by, by hash, and how many of them; None: not known, and all."""
+    return (run.sessions[-1].get("data") if run.sessions else None), run.config.train.eval_stories
 
 
 def _words(budget: Budget) -> str:

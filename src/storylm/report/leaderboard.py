@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from storylm.evaluation.leaderboard.board import Board
@@ -10,6 +11,7 @@ from storylm.evaluation.leaderboard.examine import CONVENTION
 from storylm.evaluation.leaderboard.ranking import Place
 from storylm.evaluation.measure import Measure
 from storylm.evaluation.suites import SUITES
+from storylm.report.charts import Chart, Line
 
 # Figures of stories worth a column, by what docs/evaluation.md says that each notices; all others are in the JSON.
 HEADLINES = ("grammar_lints", "kept_names", "ended_properly", "distinct_2", "eyes_bits_per_byte", "mauve")
@@ -22,6 +24,9 @@ ARROWS = (
     "↑ more is better, ↓ less is better, ≈ near the figure of real stories is better. Below what models know "
     "stands chance. In brackets: real stories cut where this model's are, where that makes a difference."
 )
+
+
+LOSSY = " *"  # beside a name in the first table
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def predicting(board: Board) -> Table:
         rows.append(
             [
                 rank(place, number),
-                place.entry.short,
+                place.entry.short + ("" if found.lossless else LOSSY),
                 shown(found.bits_per_byte.value),
                 interval(found.bits_per_byte),
                 "" if paired is None else f"{paired.difference:+.4f}",
@@ -84,6 +89,15 @@ def everything(board: Board) -> Table:
     return Table(head, rows, texts=1)
 
 
+def by_size(board: Board) -> Chart | None:
+    """Bits per byte by parameters; None where there is nothing to compare."""
+    if len(board.places) < 2:
+        return None
+    found = [(place.entry.short, place.entry.findings) for place in board.places]
+    lines = [Line(name, [(of.parameters, of.figure)], number, True) for number, (name, of) in enumerate(found)]
+    return Chart("Bits per byte by size", "parameters", "bits per byte", lines, log_x=True)
+
+
 def verdict(board: Board) -> str:
     """Who leads, and by how much, in a sentence."""
     first, *others = board.places
@@ -99,11 +113,31 @@ def verdict(board: Board) -> str:
     return f"{lead}{ahead} (p = {probability(paired.p_value)}){sure}."
 
 
+def cautions(board: Board) -> list[str]:
+    """What figures suffer from: tokenizers that lose some of a text, and stories that could not be read as they are."""
+    asked, found = board.questions.about, []
+    if any(not place.entry.findings.lossless for place in board.places):
+        found.append("* Its tokenizer does not give every text back: bits per byte are too low where it drops some.")
+    for what, key in (("Left out, unreadable", "unreadable"), ("Read after a repair", "repaired")):
+        if asked[key]:
+            found.append(f"{what}: {', '.join(f'{count:,} x {why}' for why, count in asked[key].items())}.")
+    return found
+
+
+def _measured(board: Board) -> str:
+    """When speeds were measured: a machine that is busy is slower."""
+    days = sorted({place.entry.findings.asked[:10] for place in board.places})
+    if len(days) == 1:
+        return f"measured on {days[0]}"
+    return f"measured on {' and '.join(days)}, when the machine may have been busy with other things: --again compares"
+
+
 def about(board: Board) -> str:
     """What was asked, in a few sentences."""
-    asked = board.questions.about
+    asked, count = board.questions.about, len(board.places[0].entry.findings.told)
+    fewer = f" ({asked['told']} were asked for: the corpus has no more)" if count < asked["told"] else ""
     told = (
-        f"Of {asked['told']} stories, the beginning is that of a real one; up to {asked['max_new_tokens']} tokens are "
+        f"Of {count} stories{fewer}, the beginning is that of a real one; up to {asked['max_new_tokens']} tokens are "
         f"told at temperature {asked['temperature']:g}. "
         if asked["told"]
         else ""
@@ -111,12 +145,12 @@ def about(board: Board) -> str:
     return (
         f"{asked['stories']:,} stories of {asked['data']} ({asked['split']}), {asked['bytes']:,} bytes, SHA-256 "
         f"{asked['sha256'][:16]}…. {CONVENTION} {told}Tokens a second are of telling one story at a time, the "
-        "fastest of three."
+        f"fastest of three, {_measured(board)}."
     )
 
 
-def markdown(board: Board) -> str:
-    """The whole leaderboard as a page of Markdown."""
+def markdown(board: Board, machine: str, pictures: Sequence[str] = ()) -> str:
+    """The whole leaderboard as a page of Markdown, with links to the pictures beside it."""
     quotes = [f"**{place.entry.short}**\n\n{_quoted(place.entry.findings.story)}" for place in board.places]
     left = [f"- {name}: {error}" for name, error in board.left_out.items()]
     return (
@@ -127,7 +161,9 @@ def markdown(board: Board) -> str:
                 predicting(board).markdown(),
                 telling(board).markdown(),
                 f"{ARROWS} {NOTES}",
-                about(board),
+                *cautions(board),
+                *(f"![{Path(name).stem.replace('-', ' ')}]({name})" for name in pictures),
+                f"{about(board)} Measured on {machine}.",
                 "## The same prompt",
                 *quotes,
                 *(["## Left out", "\n".join(left)] if left else []),
@@ -144,6 +180,7 @@ def to_json(board: Board, machine: str) -> str:
         entry, paired = place.entry, place.against_best
         row: dict[str, Any] = {"rank": 1 if not place.surely_behind else number, "model": entry.name}
         row |= {"weights": entry.weights, "tokenizer": entry.tokenizer, "parameters": entry.findings.parameters}
+        row |= {"tokenizer_lossless": entry.findings.lossless, "asked": entry.findings.asked}
         row |= {"tokens_per_second": entry.findings.tokens_per_second, "story": entry.findings.story}
         row["metrics"] = [one.to_json() for one in entry.findings.measures]
         row["against_best"] = paired and {
@@ -157,6 +194,7 @@ def to_json(board: Board, machine: str) -> str:
         "convention": CONVENTION,
         "machine": machine,
         "models": models,
+        "twins": board.twins,
         "left_out": [{"model": name, "why": str(error)} for name, error in board.left_out.items()],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from storylm.config.errors import SetupError
 from storylm.evaluation.leaderboard.board import Board
 from storylm.evaluation.measure import Measure
 from storylm.report import leaderboard as tables
-from storylm.report.charts import Chart, Line, svg
+from storylm.report.charts import picture
 from storylm.report.html import Html, details, element, joined, page, section, table
 
 WIDE, HIGH = 180, 16  # of the picture of an interval
@@ -16,7 +15,7 @@ def leaderboard_page(board: Board, machine: str) -> str:
     """One self-contained page."""
     first = board.places[0].entry.findings
     sections = [
-        section("How well they predict", tables.NOTES, _predicting(board)),
+        section("How well they predict", " ".join([tables.NOTES, *tables.cautions(board)]), _predicting(board)),
         section("What they know and tell", tables.ARROWS, _table(tables.telling(board))),
         *_by_size(board),
         section(
@@ -66,24 +65,11 @@ def _whisker(one: Measure, low: float, high: float) -> Html:
 
 
 def _by_size(board: Board) -> Sequence[Html]:
-    """Bits per byte by parameters, where there are models to compare and something to draw with."""
-    if len(board.places) < 2:
+    """Bits per byte by parameters, where there are models to compare."""
+    chart = tables.by_size(board)
+    if chart is None:
         return []
-    lines = [
-        Line(
-            place.entry.short,
-            [(place.entry.findings.parameters, place.entry.findings.bits_per_byte.value)],
-            number,
-            True,
-        )
-        for number, place in enumerate(board.places)
-    ]
-    try:
-        drawn = svg(Chart("Bits per byte by size", "parameters", "bits per byte", lines, log_x=True))
-    except SetupError:
-        return []
-    about = "Lower is better; further left is smaller."
-    return [section("What size buys", about, element("figure", drawn, class_="chart"))]
+    return [section("What size buys", "Lower is better; further left is smaller.", picture(chart, class_="chart"))]
 
 
 def _story(name: str, story: str) -> Html:

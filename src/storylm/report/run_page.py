@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from storylm.config.load import to_yaml
-from storylm.report.charts import Chart, Line, svg
+from storylm.report.charts import Chart, Line, picture
 from storylm.report.compare import best_run, budgets, differing, judged_alike, verdict
 from storylm.report.html import Html, details, element, joined, page, section, table
 from storylm.report.runs import Run
@@ -45,8 +45,8 @@ def run_page(runs: Sequence[Run]) -> str:
     """One self-contained page about a run, or several side by side."""
     charts = run_charts(runs)
     several = len(runs) > 1
-    main = [element("figure", svg(chart), class_="chart") for name, chart in charts.items() if name.startswith(MAIN)]
-    rest = [element("figure", svg(chart)) for name, chart in charts.items() if not name.startswith(MAIN)]
+    main = [picture(chart, class_="chart") for name, chart in charts.items() if name.startswith(MAIN)]
+    rest = [picture(chart) for name, chart in charts.items() if not name.startswith(MAIN)]
     sections = [
         section("At a glance", _about_figures(runs), _glance(runs)),
         *(

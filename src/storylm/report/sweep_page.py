@@ -1,52 +1,33 @@
 """What a sweep found: a table, the best first, pictures, and the law of size and tokens where it is asked for."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from storylm.report.charts import Chart, Line, svg
-from storylm.report.html import Html, element, page, section, table
-from storylm.report.law import Law, fit
-from storylm.report.runs import Run
+from storylm.report.charts import Chart, Line, picture
+from storylm.report.fitted import Fitted
+from storylm.report.html import Html, page, section, table
+from storylm.report.sweep_rows import Row, ranked, warning
 
 BEST = 6  # runs whose curves are drawn
-
-
-@dataclass(frozen=True)
-class Row:
-    """A run of a sweep: what tells it from the others, how it ended, and what is in its folder (None: nothing yet)."""
-
-    name: str
-    varied: Mapping[str, str]
-    ended: str
-    run: Run | None
-
-    @property
-    def figure(self) -> float | None:
-        """Its fewest bits per byte."""
-        return self.run.best["bits_per_byte"] if self.run and self.run.best else None
-
-
-def ranked(rows: Sequence[Row]) -> list[Row]:
-    """The best first; those without a figure last."""
-    return sorted(rows, key=lambda row: (row.figure is None, row.figure or 0.0))
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The head and the lines of the table, for a terminal or a page."""
     keys = list(dict.fromkeys(key for row in rows for key in row.varied))
-    head = [*keys, "bits per byte", "parameters", "tokens", "minutes", ""]
+    named = ["run"] if any(not row.varied for row in rows) else []
+    head = [*named, *keys, "bits per byte", "parameters", "tokens", "minutes", ""]
     lines = []
     for row in ranked(rows):
         newest = row.run.newest if row.run else {}
         lines.append(
             [
+                *(row.name for _ in named),
                 *(row.varied.get(key, "") for key in keys),
-                "-" if row.figure is None else f"{row.figure:.4f}",
+                "-" if row.figure is None else f"{row.figure:.4f}" if row.counts else f"({row.figure:.4f})",
                 f"{row.run.parameters:,}" if row.run else "-",
                 f"{newest['tokens']:,}" if newest else "-",
                 f"{newest['seconds'] / 60:.1f}" if newest else "-",
-                row.ended,
+                f"{row.ended}: {row.why}" if row.why else row.ended,
             ]
         )
     return head, lines
@@ -55,7 +36,7 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def chart(rows: Sequence[Row]) -> Chart | None:
     """Bits per byte along the setting with the most numbers, a line for each combination of the others; None where no
     setting is a number."""
-    judged = [row for row in rows if row.figure is not None]
+    judged = [row for row in rows if row.counts]
     numbers = {key: _numbers(judged, key) for key in dict.fromkeys(key for row in judged for key in row.varied)}
     usable = {key: of for key, of in numbers.items() if of is not None and len(set(of)) > 1}
     if not usable:
@@ -72,70 +53,35 @@ def chart(rows: Sequence[Row]) -> Chart | None:
     )
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A law fitted to the runs of a sweep, the root mean square of its misses (of the logarithm), and its picture."""
-
-    law: Law
-    error: float
-    chart: Chart
-
-    def __str__(self) -> str:
-        law = self.law
-        return (
-            f"bits per byte = {law.floor:.3f} + {law.a_scale:.3g} / parameters^{law.a:.3f} + {law.b_scale:.3g} / "
-            f"tokens^{law.b:.3f}, with misses of {self.error:.1%}"
-        )
-
-
-def fitted(rows: Sequence[Row]) -> Fitted:
-    """The law of Hoffmann et al. (2022), fitted to every run that has a figure; each one counts at its best evaluation.
-
-    Raises:
-        UsageError: too few runs, or all of one size.
-        SetupError: there is no scipy.
-    """
-    losses = [
-        (float(row.run.parameters), float(row.run.best["tokens"]), float(row.figure))
-        for row in rows
-        if row.run and row.run.best and row.figure is not None
-    ]
-    law, error = fit(losses)
-    lines = []
-    tokens = sorted({float(f"{seen:.2g}") for _, seen, _ in losses})
-    sizes = sorted({size for size, _, _ in losses})
-    for number, seen in enumerate(tokens):
-        points = sorted((size, loss) for size, at, loss in losses if float(f"{at:.2g}") == seen)
-        lines.append(Line(f"{seen / 1e6:.3g}M tokens", points, number, marked=True))
-        lines.append(Line("", [(size, law.loss(size, seen)) for size in sizes], number, faint=True, dashed=True))
-    title = "Measured, and the law (dashed)"
-    return Fitted(law, error, Chart(title, "parameters", "bits per byte", lines, log_x=True))
-
-
 def sweep_page(title: str, rows: Sequence[Row], law: Fitted | None = None) -> str:
     """One self-contained page."""
-    best, head_lines, picture = ranked(rows)[0], cells(rows), chart(rows)
-    settings = ", ".join(_short(key, value) for key, value in best.varied.items())
-    lead = (
-        f"Best of {len(rows)}: {settings}, {best.figure:.4f} bits per byte." if best.figure else "No run is judged yet."
-    )
+    head_lines, drawn = cells(rows), chart(rows)
+    about = "By the fewest bits per byte of validation; in brackets, what runs had before they diverged or failed."
     sections = []
-    if picture:
-        sections.append(
-            section("What it depends on", "Lower is better.", element("figure", svg(picture), class_="chart"))
-        )
-    sections.append(section("All runs", "By the fewest bits per byte of validation.", _table(*head_lines)))
+    if drawn:
+        sections.append(section("What it depends on", "Lower is better.", picture(drawn, class_="chart")))
+    sections.append(section("All runs", " ".join(filter(None, [about, warning(rows)])), _table(*head_lines)))
     curves = [
         Line(row.name, [(at["tokens"], at["bits_per_byte"]) for at in row.run.passes], number, marked=True)
         for number, row in enumerate(ranked(rows)[:BEST])
-        if row.run and row.run.passes
+        if row.run and row.run.passes and row.counts
     ]
     if curves:
-        drawn = svg(Chart("Bits per byte by tokens", "tokens", "bits per byte", curves, settled=True))
-        sections.append(section("On the way", f"The best {len(curves)}.", element("figure", drawn, class_="chart")))
+        by_tokens = Chart("Bits per byte by tokens", "tokens", "bits per byte", curves, settled=True)
+        sections.append(section("On the way", f"The best {len(curves)}.", picture(by_tokens, class_="chart")))
     if law:
-        sections.append(section("The law", f"{law}.", element("figure", svg(law.chart), class_="chart")))
-    return page(title, lead, *sections)
+        sections.append(section("The law", f"{law}.", picture(law.chart, class_="chart")))
+    return page(title, _lead(rows), *sections)
+
+
+def _lead(rows: Sequence[Row]) -> str:
+    """Which run is best."""
+    best = ranked(rows)[0]
+    if not best.counts:
+        return "No run is judged yet." if best.figure is None else "Every run with a figure diverged or failed."
+    settings = ", ".join(_short(key, value) for key, value in best.varied.items()) or best.name
+    of = f"Best of {len(rows)}: " if len(rows) > 1 else ""
+    return f"{of}{settings}, {best.figure:.4f} bits per byte."
 
 
 def _table(head: list[str], lines: list[list[str]]) -> Html:

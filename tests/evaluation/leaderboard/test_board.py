@@ -1,11 +1,13 @@
 """A leaderboard from the inside: figures are those of `evaluate`, places are right, and nothing is asked twice."""
 
 import math
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import torch
 
-from cli.telling import small_model
+from cli.telling import diverged_model, small_model
 from storylm.config.errors import CheckpointError, UsageError
 from storylm.evaluation.bootstrap import paired_test
 from storylm.evaluation.corpus import Corpus
@@ -95,6 +97,37 @@ def test_a_model_that_cannot_be_had_is_left_out_and_the_others_are_not(folders, 
     assert str(board.left_out["unreadable"]) == "weights: Permission denied"
     assert said[0].startswith("nowhere is left out: there is no model folder")  # before anything takes long
     assert "bits per byte" in said[-1]
+
+
+def test_predictions_that_are_no_numbers_leave_a_model_out_even_if_it_tells(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("storylm.evaluation.leaderboard.examine._tell", lambda *_: ("Once.", 1.0))
+    board = held([diverged_model(tmp_path / "diverged"), folders[0]])
+    assert [place.entry.name for place in board.places] == folders[:1]
+    (error,) = board.left_out.values()
+    assert isinstance(error, CheckpointError)
+    assert "bits per byte: nan" in str(error)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_model_that_is_too_large_is_left_out_alone(folders, error, monkeypatch):
+    def examined(model, *rest):
+        if model.blocks[0].attention.q.weight.sum() == large:
+            raise error
+        return examine(model, *rest)
+
+    large = load(folders[1])[0].blocks[0].attention.q.weight.sum()
+    monkeypatch.setattr(module, "examine", examined)
+    board = held(folders)
+    assert {place.entry.name for place in board.places} == {folders[0], folders[2]}
+    assert "not enough memory" in str(board.left_out[folders[1]])
+
+
+def test_a_speed_is_kept_with_its_time(folders, monkeypatch):
+    (first,) = held(folders[:1]).places
+    assert abs(datetime.fromisoformat(first.entry.findings.asked) - datetime.now(UTC)).total_seconds() < 60
+    monkeypatch.setattr(module, "examine", lambda *_: pytest.fail("asked again"))
+    (again,) = held(folders[:1]).places
+    assert again.entry.findings.asked == first.entry.findings.asked
 
 
 def test_none_of_all_is_no_leaderboard(folders):

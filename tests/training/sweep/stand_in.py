@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 BYTES = 1000
+SPENT = {"step": 7, "tokens": 700, "seconds": 1.5}
 
 
 def write_state(folder: Path, ended: str | None, rate: float) -> None:
@@ -20,7 +21,7 @@ def write_state(folder: Path, ended: str | None, rate: float) -> None:
     best |= {"special_nats": 0.0, "special_tokens": 0, "context": 8, "stride": None}
     state = folder / "checkpoints" / "last" / "trainer_state.json"
     state.parent.mkdir(parents=True, exist_ok=True)
-    state.write_text(json.dumps({"values": {"state": {"ended": ended, "best_pass": best}}}))
+    state.write_text(json.dumps({"values": {"state": {"ended": ended, "best_pass": best, **SPENT}}}))
 
 
 def main() -> int:

@@ -89,6 +89,19 @@ class Endpoint:
         """Where chats are completed."""
         return f"{self.base}/chat/completions"
 
+    def check_answers(self) -> None:
+        """Raise `SetupError` where nobody answers there, whatever the answer."""
+        try:
+            self._opener.open(self.base, timeout=self.timeout).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise SetupError(
+                f"--endpoint {self.url} does not answer ({self._told(str(reason) or type(reason).__name__)}): is the "
+                "server running, and is the address right?"
+            ) from None
+
     def ask(self, body: dict[str, Any]) -> Answer:
         """The model's answer to one request.
 

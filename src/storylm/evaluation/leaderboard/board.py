@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+
 from storylm.config.errors import SetupError, UsageError, UserError
 from storylm.config.names import short_names
 from storylm.evaluation.leaderboard import kept
@@ -21,11 +23,13 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Board:
-    """Models in their places, the best first, and why others have none: by name, the error."""
+    """Models in their places, the best first, and why others have none: by name, the error. `twins` are the same model
+    as another one: by name, that one's."""
 
     questions: Questions
     places: Sequence[Place]
     left_out: dict[str, UserError]
+    twins: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,15 +73,24 @@ def hold(
             left_out[name] = error
         except OSError as error:
             left_out[name] = SetupError(f"{error.filename or name}: {error.strerror or error}")
+        except (torch.OutOfMemoryError, MemoryError):
+            torch.cuda.empty_cache()  # for the next one; where there is no CUDA this does nothing
+            left_out[name] = SetupError("there is not enough memory for it: free some, or pass --device cpu")
         say(f"{name} is left out: {left_out[name]}")
         return None
 
-    candidates = []
+    candidates: list[_Candidate] = []
+    twins: dict[str, str] = {}
     for number, name in enumerate(names):
         count("reading models", number, len(names))
         found = attempt(name, lambda name=name: _candidate(name, load, questions, machine, again))
-        candidates += [found] if found else []
-    shorts = dict(zip(names, short_names(names), strict=True))
+        twin = next((one.name for one in candidates if found and one.key == found.key), None)
+        if twin is not None:
+            twins[name] = twin
+            say(f"{name} is the same model as {twin}, which stands for both")
+        elif found is not None:
+            candidates.append(found)
+    shorts = dict(zip(known := [one.name for one in candidates], short_names(known), strict=True))
     waiting, answers = [one for one in candidates if one.known is None], {}
     began, asked = time.monotonic(), 0
     for number, one in enumerate(waiting, 1):
@@ -93,7 +106,7 @@ def hold(
         for one in candidates
         if (findings := one.known or answers.get(one.name)) is not None
     ]
-    return Board(questions, ranked(entries, questions.manner.seed) if entries else [], left_out)
+    return Board(questions, ranked(entries, questions.manner.seed) if entries else [], left_out, twins)
 
 
 def _candidate(name: str, load: Load, questions: Questions, machine: str, again: bool) -> _Candidate:

@@ -5,6 +5,7 @@
 import hashlib
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +58,8 @@ class Questions:
         return {
             "data": self.corpus.name,
             "split": self.corpus.split,
+            "unreadable": dict(self.corpus.unreadable),
+            "repaired": dict(self.corpus.repaired),
             "sha256": found.hexdigest(),
             "stories": count,
             "bytes": size,
@@ -70,9 +73,12 @@ class Questions:
 @dataclass(frozen=True, eq=False)
 class Findings:
     """A model's answers. `measures` begin with bits per byte; `story` is what it tells from the prompt, `told` what was
-    judged; `story_nats` and `story_bytes` [S] are those of every story of the corpus, all of it."""
+    judged; `story_nats` and `story_bytes` [S] are those of every story of the corpus, all of it. `lossless` is whether
+    its tokenizer gives every text back, `asked` when it was asked, since a speed is that of a machine at a time."""
 
     parameters: int
+    lossless: bool
+    asked: str
     tokens_per_second: float
     story: str
     measures: list[Measure]
@@ -87,6 +93,13 @@ class Findings:
     @property
     def bits_per_byte(self) -> Measure:
         return self.measures[0]
+
+    @property
+    def figure(self) -> float:
+        """Bits per byte as a number, which they always are: `examine` asks for it."""
+        value = self.bits_per_byte.value
+        assert value is not None
+        return value
 
     def to_json(self) -> dict[str, Any]:
         """As JSON's types, nothing rounded."""
@@ -121,7 +134,7 @@ def examine(
         stride=max(1, model.config.context // 2),
         progress=lambda done, tokens: count("bits per byte", done, total),
         listeners=[kept],
-    )
+    ).checked()
     measures, told = kept.measures(likelihood, manner.seed), []
     for name in SUITES:
         count(f"asking {name}", 0, 0)
@@ -132,6 +145,8 @@ def examine(
         measures += of_stories
     return Findings(
         parameters(model.config),
+        tokenizer.lossless,
+        datetime.now(UTC).isoformat(timespec="seconds"),
         speed,
         story,
         measures,

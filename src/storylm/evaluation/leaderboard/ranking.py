@@ -37,5 +37,5 @@ class Place:
 
 def ranked(entries: Sequence[Entry], seed: int = 0) -> list[Place]:
     """The fewest bits per byte first, each of the others tested against the best (`bootstrap.paired_test`)."""
-    best, *others = sorted(entries, key=lambda entry: entry.findings.bits_per_byte.value or 0.0)
+    best, *others = sorted(entries, key=lambda entry: entry.findings.figure)
     return [Place(best, None), *(Place(entry, compare(entry.findings, best.findings, seed)) for entry in others)]

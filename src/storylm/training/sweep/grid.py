@@ -12,8 +12,10 @@ import yaml
 
 from storylm.config import plain_yaml
 from storylm.config.errors import UsageError
+from storylm.config.keys import FIELDS, choices, takes
 from storylm.config.load import resolve
 from storylm.config.schema import RunConfig
+from storylm.data.sources import check_source
 
 Values = dict[str, list[str]]
 LONGEST_NAME = 80
@@ -44,7 +46,12 @@ class Grid:
     values: Mapping[str, Sequence[str]]
 
     def points(self) -> list[Point]:
-        """Every combination, in order, the last setting changing fastest."""
+        """Every combination, in order, the last setting changing fastest. Raises `UsageError` for a range."""
+        for key, of in self.values.items():
+            if ranges := [value for value in of if is_range(key, value)]:
+                raise UsageError(
+                    f"{key}={ranges[0]}: a range needs --search N; without it, name values with commas between"
+                )
         names = list(self.values)
         return [
             self.point(preset, dict(zip(names, of, strict=True))) for preset in self.presets for of in self._product()
@@ -109,9 +116,29 @@ def split_values(text: str) -> list[str]:
     return [value.strip() for value in found if value.strip()]
 
 
+def check_stories(values: Mapping[str, Sequence[str]]) -> None:
+    """Raise `DataError` where a source of stories is neither here nor could be on the Hub, before any run finds out."""
+    for spec in (*values.get("data.source", ()), *values.get("data.validation", ())):
+        if spec not in ("null", "~", ""):
+            check_source(spec)
+
+
+def is_range(key: str, value: str) -> bool:
+    """Whether a value is meant as LOW..HIGH. Of a setting that is text, such as a path, it never is.
+
+    >>> is_range("optim.lr", "1e-4..1e-2"), is_range("data.source", "../stories")
+    (True, False)
+    """
+    return ".." in value and key in FIELDS and not takes(key, str) and not choices(key)
+
+
 def _read_file(path: Path) -> tuple[list[str], Values]:
     try:
         content = plain_yaml.load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no file {path}: --config wants a YAML file with `presets:` and `settings:`"
+        ) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read {path} as a YAML file of a sweep: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or set(content) - {"presets", "settings"}:
