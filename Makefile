@@ -13,7 +13,7 @@ demo: $(VENV)/.demo          ## train a small model on the built-in stories and 
 test: $(VENV)/.dev           ## run the tests
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not network" -n 2
 
-test-all: $(VENV)/.all       ## run the slow ones too, with other programs that read exports
+test-all: $(VENV)/.all       ## run the slow ones too, with other programs that read exports and ask the server
 	STORYLM_TEST_ALL=1 $(BIN)/python -m pytest -m "not gpu and not network"
 
 check: $(VENV)/.dev          ## format, lint, types, floors
@@ -52,5 +52,5 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.all: pyproject.toml | $(VENV)/bin/python
-	$(PIP) -e '.[dev,llama-cpp,lens]'
+	$(PIP) -e '.[dev,llama-cpp,lens,harness,client]'
 	touch $@ $(VENV)/.dev

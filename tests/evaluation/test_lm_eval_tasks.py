@@ -4,18 +4,15 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-pytest.importorskip("lm_eval", reason="pip install 'storylm[harness]' in an environment of its own to run this")
-
 from cli.telling import call, small_model
-from evaluation.zero_shot_tasks import QUESTIONS, SENTENCES, write_tasks
+from evaluation.zero_shot_tasks import QUESTIONS, SENTENCES, own_nats, write_tasks
+from export.conftest import needed
 from storylm.cli.evaluate import evaluate
 from storylm.config.errors import UsageError
-from storylm.evaluation.answers import continuation_nats
-from storylm.model.store import load
 
+needed("lm_eval")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs, of many kinds
 
 
@@ -24,14 +21,6 @@ def tasks(tmp_path, monkeypatch) -> dict[str, str]:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
     return write_tasks(tmp_path)
-
-
-def own_nats(model: str, pairs: list[tuple[str, str]]) -> np.ndarray:
-    """Nats of each continuation and the space before it."""
-    network, tokenizer = load(model)
-    assert tokenizer is not None
-    sizes = np.array([len(f" {text}".encode()) for _, text in pairs])
-    return continuation_nats(network, tokenizer, pairs)[:, 0] * sizes
 
 
 def random_bytes(tmp_path: Path) -> str:

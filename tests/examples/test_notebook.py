@@ -34,7 +34,6 @@ def test_the_notebook_is_small_and_whole(stored) -> None:
     assert all(cell.execution_count for cell in stored.cells if cell.cell_type == "code")
 
 
-@pytest.mark.slow
 def test_it_runs_and_says_what_it_said(stored, tmp_path: Path) -> None:
     client = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

@@ -27,6 +27,6 @@ def test_make_test_all_has_them_and_says_so() -> None:
         command = ["make", "--dry-run", "--always-make", verb]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    for text in ("llama-cpp", "lens", "STORYLM_TEST_ALL=1"):
+    for text in ("llama-cpp", "lens", "harness", "client", "STORYLM_TEST_ALL=1"):
         assert text in lines("test-all")
         assert text not in lines("test")

@@ -1,71 +1,80 @@
 """lm-eval as a client: its `local-completions`, on tasks written here, against figures of our own."""
 
-import json
-import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-import torch
-
-pytest.importorskip("lm_eval", reason="pip install 'lm-eval[api]' in an environment of its own to run this")
 
 import storylm
+from evaluation.zero_shot_tasks import QUESTIONS, SENTENCES, own_nats, write_tasks
+from export.conftest import needed
 from reliability.visitors import MODEL, server
+from storylm.evaluation.likelihood import evaluate
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-QUESTIONS = [
-    ("Once upon a", [" time", " brick", " the"], 0),
-    ("Once upon a time, there was a little", [" boy", " of", " which"], 0),
-]
-TASK = """
-task: endings
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{text}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: label
-target_delimiter: ""
-metric_list: [{{metric: acc}}]
-"""
+needed("lm_eval")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs, of many kinds
+SEED = 77
 
 
-def test_choices_are_scored_as_the_model_scores_them(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """Asks a task; its questions with what was answered."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    rows = [{"text": text, "choices": choices, "label": label} for text, choices, label in QUESTIONS]
-    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "endings.yaml").write_text(TASK.format(file=tmp_path / "questions.jsonl"))
+    folder = tmp_path_factory.mktemp("tasks")
+    write_tasks(folder)
     model, tokenizer = storylm.load(MODEL)
     assert tokenizer is not None
-    storylm.save(model, tokenizer, tmp_path / "model")
-    with server() as running:
-        result = simple_evaluate(
-            model="local-completions",
-            model_args={
-                "model": MODEL,
-                "base_url": f"http://127.0.0.1:{running.port}/v1/completions",
-                "tokenizer": str(tmp_path / "model"),
-                "num_concurrent": 2,
-            },
-            tasks=["endings"],
-            task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
-            bootstrap_iters=0,
-            log_samples=True,
-        )
-    assert result is not None
-    assert result["results"]["endings"]["acc,none"] == 1.0
-    for sample, (text, choices, _) in zip(result["samples"]["endings"], QUESTIONS, strict=True):
-        for ((nats, _greedy),), choice in zip(sample["resps"], choices, strict=True):
-            assert nats == pytest.approx(likelihood(model, tokenizer, text, choice), abs=1e-3)
+    storylm.save(model, tokenizer, folder / "model")
+    with pytest.MonkeyPatch.context() as patch, server() as running:
+        patch.setenv("HF_HOME", str(folder / "hf"))
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "hf")
+
+        def ask(task: str) -> list[dict[str, Any]]:
+            result = simple_evaluate(
+                model="local-completions",
+                model_args={
+                    "model": MODEL,
+                    "base_url": f"http://127.0.0.1:{running.port}/v1/completions",
+                    "tokenizer": str(folder / "model"),
+                    "num_concurrent": 2,
+                    "max_length": model.config.context,
+                    "seed": SEED,
+                },
+                tasks=[task],
+                task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+                bootstrap_iters=0,
+                log_samples=True,
+            )
+            assert result is not None
+            return sorted(result["samples"][task], key=lambda sample: sample["doc_id"])
+
+        yield ask
 
 
-def likelihood(model, tokenizer, text: str, choice: str) -> float:
-    before = [tokenizer.start_id, *tokenizer.encode(text)]
-    ids = [tokenizer.start_id, *tokenizer.encode(text + choice)]
-    assert ids[: len(before)] == before
-    with torch.inference_mode():
-        logprobs = model(torch.tensor([ids]))[0, :, : tokenizer.vocab_size].log_softmax(-1)
-    return math.fsum(float(logprobs[place - 1, ids[place]]) for place in range(len(before), len(ids)))
+def test_choices_are_scored_as_the_model_scores_them(answers) -> None:
+    """And said to be greedy where they are what the model would have told."""
+    pairs = [(text, choice) for text, choices, _ in QUESTIONS for choice in choices]
+    found = [response for sample in answers("choosing") for (response,) in sample["resps"]]
+    assert [-nats for nats, _ in found] == pytest.approx(own_nats(MODEL, pairs).tolist(), abs=1e-3)
+    told = storylm.generate(*storylm.load(MODEL), [text for text, _ in pairs], temperature=0, max_new_tokens=12)
+    expected = [story.startswith(f"{text} {choice}") for story, (text, choice) in zip(told, pairs, strict=True)]
+    assert [greedy for _, greedy in found] == expected
+    assert len(set(expected)) == 2
+
+
+def test_whole_texts_are_scored_from_their_first_token(answers) -> None:
+    found = [-sample["resps"][0][0] for sample in answers("whole")]
+    model, tokenizer = storylm.load(MODEL)
+    expected = [evaluate(model, tokenizer, [sentence]).nats for sentence in SENTENCES]
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_stories_are_told_by_the_seed_to_the_stop_string(answers) -> None:
+    found = [sample["resps"][0][0] for sample in answers("telling")]
+    told = storylm.generate(
+        *storylm.load(MODEL), SENTENCES, temperature=0.9, seed=SEED, stop=[".", "!"], max_new_tokens=30
+    )
+    assert found == [story[len(sentence) :] for story, sentence in zip(told, SENTENCES, strict=True)]
+    assert len(set(found)) == len(found)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice
@@ -54,11 +55,9 @@ class Tasks:
         for module in ("lm_eval", "transformers", "accelerate"):
             if find_spec(module) is None:
                 raise SetupError(f"zero-shot tasks need {module}: pip install 'storylm[harness]'")
-        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
-
         self.names = list(dict.fromkeys(names))
         files = [name for name in self.names if Path(name).suffix in (".yaml", ".yml")]
-        self._manager = TaskManager(include_defaults=len(files) < len(self.names))
+        self._manager = _lm_eval("tasks").TaskManager(include_defaults=len(files) < len(self.names))
         for name in self.names:
             if name in files and not Path(name).is_file():
                 raise UsageError(f"no file {name} of a task")
@@ -82,15 +81,14 @@ class Tasks:
         Raises:
             UsageError: transformers has no class for such a model.
         """
-        from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
-        from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
-
         found = ZeroShot()
         with tempfile.TemporaryDirectory() as folder:
             write_model_files(model, tokenizer, Path(folder))
             _begin_with_start(tokenizer, Path(folder) / JSON)
             device = str(next(model.parameters()).device)
-            answering = HFLM(folder, device=device, dtype="float32", batch_size=batch_size)
+            answering = _lm_eval("models.huggingface").HFLM(
+                folder, device=device, dtype="float32", batch_size=batch_size
+            )
             for name in self.names:
                 progress(name)
                 try:
@@ -101,7 +99,7 @@ class Tasks:
                     continue
                 groups = list(loaded["groups"].values())[:1]  # of one name, the group itself and then those in it
                 asked = groups[0].name if groups else name
-                results = simple_evaluate(
+                results = _lm_eval("evaluator").simple_evaluate(
                     model=answering,
                     tasks=groups or list(loaded["tasks"].values()),
                     task_manager=self._manager,
@@ -147,6 +145,11 @@ def _chance(task: Any) -> float | None:
         return None
     counts = [len(task.doc_to_choice(question)) for question in islice(task.eval_docs, 100)]
     return sum(1 / count for count in counts) / len(counts)
+
+
+def _lm_eval(module: str) -> Any:
+    """Of an extra whose types change from version to version."""
+    return import_module(f"lm_eval.{module}")
 
 
 def _begin_with_start(tokenizer: Tokenizer, path: Path) -> None:

@@ -85,10 +85,13 @@ def _invalid(_: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     where = first["loc"][1] if len(first["loc"]) > 1 else None
     if first["type"] == "json_invalid":
-        where, said = None, f"the body is no JSON: {first['ctx']['error']}, at character {where}"
+        said = f"the body is no JSON: {first['ctx']['error']}, at character {where}"
+        where = None
+    elif where in EXPECTED:
+        said = EXPECTED[where]
     else:
-        said = EXPECTED.get(str(where)) or SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
-    if first["type"] == "missing" and where is None:
+        said = SAID.get(str(first["type"]), str(first["msg"]).removeprefix("Value error, "))
+    if where is None and first["type"] == "missing":
         said = "the body is missing"
     return respond(error_body(400, "invalid_request", f"{where}: {said}" if where else said, where), 400)
 
