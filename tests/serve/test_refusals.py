@@ -8,6 +8,7 @@ import pytest
 
 from serve.process import figure
 from storylm.config.errors import UsageError
+from storylm.serve.answers import Broken
 from storylm.serve.batcher import Batcher
 from storylm.serve.settings import ServeSettings
 
@@ -177,11 +178,15 @@ def test_a_broken_model_is_told_of_and_others_go_on(client, caplog):
     body = {"model": "qwen3", "prompt": "a"}
     assert client.get("/health").status_code == 200
     assert client.post(URL, json=body).status_code == 500
+    while not batcher.broken:  # the answer comes first
+        time.sleep(0.01)
     for stream in (False, True):
         answer = client.post(URL, json={**body, "stream": stream})
         assert (answer.status_code, error(answer)["code"]) == (503, "model_broken")
     health = client.get("/health")
     assert (health.status_code, health.json()) == (503, {"status": "broken", "broken": ["qwen3"]})
+    assert Broken.model_validate(health.json())
+    assert "Broken" in str(client.get("/openapi.json").json()["paths"]["/health"]["get"]["responses"]["503"])
     assert client.post(URL, json={**body, "model": "gpt_neo"}).status_code == 200
     assert "storylm_stories_running 0.0" in client.get("/metrics").text
     assert batcher.jobs == 0

@@ -85,6 +85,13 @@ class Health(_Answer):
     status: Literal["ok"]
 
 
+class Broken(_Answer):
+    """Of `/health`, where something has failed for good."""
+
+    status: Literal["broken"]
+    broken: list[str]
+
+
 Responses = dict[int | str, dict[str, Any]]
 _EVENT = {  # each of them, as OpenAPI 3.2 does it
     "type": "object",
@@ -102,5 +109,8 @@ COMPLETIONS: Responses = {
 }
 ATTENTION: Responses = {200: {"model": Attention, "description": "the attention"}}
 MODELS: Responses = {200: {"model": Models, "description": "the models"}}
-HEALTH: Responses = {200: {"model": Health, "description": "there is"}}
+HEALTH: Responses = {
+    200: {"model": Health, "description": "all that is served can be told"},
+    503: {"model": Broken, "description": "these models, or the batcher, have failed for good"},
+}
 METRICS: Responses = {200: {"description": "figures, as Prometheus reads them"}}

@@ -165,7 +165,9 @@ class Batcher:
 
     def _begin(self, job: Job) -> None:
         if job.host.scoring is None:  # it broke after the job was taken
-            self._fail([job], secrets.token_hex(8))
+            error = secrets.token_hex(8)
+            log.error("error %s: %s is broken", error, job.host.name)
+            self._fail([job], error)
         elif job.echo_likelihoods:
             job.host.scoring.jobs.append(job)
         else:
