@@ -64,7 +64,6 @@ def chromium() -> Iterator[Any]:
 def server(chromium, tmp_path_factory) -> Iterator[Server]:
     """Two models: one that tells stories, one that babbles without end."""
     server = Server("grammar-1m", str(save_babbler(tmp_path_factory.mktemp("models") / "babble")))
-    server.post("/v1/attention", model="grammar-1m", prompt="a")  # the first compiles what it is computed with
     yield server
     server.close()
 

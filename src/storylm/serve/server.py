@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from storylm.config.errors import SetupError, UsageError
+from storylm.generation.attention_maps import attention_maps
 from storylm.serve.settings import ServeSettings
 
 try:
@@ -53,6 +54,8 @@ def run(hosts: list[Host], settings: ServeSettings, tell: Callable[[str], None])
         taken.close()
         raise SetupError(f"cannot listen at {settings.host}:{settings.port}: {error.strerror}; try --port 0") from error
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    for host in hosts:  # compiles what attention is computed with before anyone waits for it
+        attention_maps(host.model, [host.tokenizer.start_id], 0)
     tell(f"http://{name}:{taken.getsockname()[1]}")
     uvicorn.Server(configuration(create_app(hosts, settings), settings)).run(sockets=[taken])
 
