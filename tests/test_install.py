@@ -17,10 +17,8 @@ MODULES = sorted(
     ".".join(("storylm", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
     for path in SOURCE.rglob("*.py")
     # on_datatrove extends datatrove's classes; `executors` asks for the extra before it imports it.
-    # So does what serves with FastAPI's; `serve.server` asks for the extra.
-    if path.name not in ("__main__.py", "on_datatrove.py")
-    and path.relative_to(SOURCE).as_posix()
-    not in {f"serve/{name}.py" for name in ("api", "errors", "guard", "metrics", "server", "service")}
+    # What serves is FastAPI's and uvicorn's world; `serve.server` asks for the extra.
+    if path.name not in ("__main__.py", "on_datatrove.py") and path.parent.name != "serve"
 )
 
 
