@@ -82,6 +82,16 @@ def test_a_failure_is_told_and_only_that_is_run_again(tmp_path) -> None:
     assert [row[0] for row in calls(tmp_path / "sweep")] == ["lr=9", "lr=8", "lr=1e-2", "lr=9"]
 
 
+@pytest.fixture
+def _default_signals():
+    """Those of whoever runs the tests may be ignored, as `nohup` has it, and then stay so."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_default_signals")
 @pytest.mark.parametrize(
     ("number", "raised", "code"),
     [
