@@ -1,6 +1,7 @@
 """Independent tasks in several processes (or one thread), in order, watched while they run, stopped within a second."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -107,7 +108,23 @@ def run(
         raise SetupError("a worker process died, perhaps for lack of memory: try fewer --workers") from error
     finally:
         counts.stop()
-        executor.shutdown(cancel_futures=True)
+        end(executor)
+
+
+def end(executor: Executor) -> None:
+    """Wait for its processes to end; where one of them was killed, end the others.
+
+    One that is killed while it takes a task keeps the lock on them. Python's own `shutdown` joins the others all the
+    same, which wait for that lock for ever.
+    """
+    processes = list((getattr(executor, "_processes", None) or {}).values())  # before `shutdown` forgets them
+    executor.shutdown(wait=False, cancel_futures=True)
+    while alive := [process for process in processes if process.is_alive()]:
+        if any(process.exitcode for process in processes):
+            for process in alive:
+                process.terminate()
+        multiprocessing.connection.wait([process.sentinel for process in alive], WATCH_SECONDS)
+    executor.shutdown()
 
 
 def _results(
