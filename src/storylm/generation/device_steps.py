@@ -58,7 +58,6 @@ class DeviceSteps:
         tokens_N = self._draw()
         watched = [turn for turn in turns if turn.draft.watch is not None]
         arrived = _sent_home(tokens_N, *self._likelihoods(watched, tokens_N))
-        # Of a story's first scores only, which tell what is wrong with weights, so that no other step does more.
         sound = _sent_home(self._scores_NV.sum(-1).isfinite()) if new else None
         reader.tokens_N.copy_(tokens_N)
         reader.places_N.add_(reader.places_N >= 0)

@@ -44,10 +44,9 @@ class ServeSettings:
     tell_seconds: float = 900.0  # to the last token of the last
 
     def __post_init__(self) -> None:
-        if self.slots < 1 or self.queue < 0:
-            raise UsageError(f"slots={self.slots} and queue={self.queue}: at least 1 and 0")
-        if self.looks < 1 or self.connections < 1:
-            raise UsageError(f"looks={self.looks} and connections={self.connections}: at least 1 of each")
+        for name, least in {"slots": 1, "queue": 0, "connections": 1, "looks": 1}.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}={getattr(self, name)} is not allowed: it is {least} or more")
         for name in ("header_seconds", "body_seconds", "send_seconds", "wait_seconds", "tell_seconds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} is not allowed: it is a number above 0")
