@@ -84,7 +84,7 @@ def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pyte
 def test_an_unknown_system_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         equal_work.arguments(["gpt5"])
-    assert "unknown name 'gpt5': there are minutes-10; " in capsys.readouterr().err
+    assert "unknown name 'gpt5': there are story-1m; " in capsys.readouterr().err
 
 
 def test_every_entry_has_settings_that_exist() -> None:

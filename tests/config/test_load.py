@@ -46,15 +46,15 @@ def test_every_preset_loads_is_explained_and_survives_yaml(name: str) -> None:
 def test_presets_come_our_own_first_then_the_published_then_by_size() -> None:
     names = preset_names()
     assert names[:4] == ["story-1m", "story-5m", "story-15m", "story-33m"]
-    assert names[4:8] == ["grammar-1m", "minutes-1", "minutes-2", "minutes-10"]
-    assert names[8:13] == list(PUBLISHED)
+    assert names[4:9] == ["grammar-1m", "minutes-1", "minutes-2", "minutes-10", "minutes-60"]
+    assert names[9:14] == list(PUBLISHED)
     assert [name for name in names if name.startswith("llama2c")] == [
         "llama2c-260k",
         "llama2c-15m",
         "llama2c-42m",
         "llama2c-110m",
     ]
-    assert len(names) == len(set(names)) == 27
+    assert len(names) == len(set(names)) == 28
 
 
 @pytest.mark.parametrize("name", preset_names())
