@@ -41,7 +41,8 @@ def planned(name: str) -> dict[str, Any]:
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
     plan = json.loads(done.stdout)
-    return {key: plan[key] for key in KEPT} | {"epoch_tokens": epoch_tokens(preset(name)), "commit": commit()}
+    measured = {key: plan[key] for key in KEPT} | {"epoch_tokens": epoch_tokens(preset(name))}
+    return measured | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
 
 
 def main(given: list[str] | None = None) -> int:
@@ -53,7 +54,7 @@ def main(given: list[str] | None = None) -> int:
     results: dict[str, Any] = {"presets": {}}
     if options.output.is_file():
         results = json.loads(options.output.read_text(encoding="utf-8"))
-    results |= {"what": "tokens trained on per second", "machine": machine("cpu"), "versions": versions()}
+    results |= {"what": "tokens trained on per second"}
     for name in options.presets:
         row = results["presets"][name] = planned(name)
         write_text(options.output, json.dumps(results, indent=2) + "\n")

@@ -19,6 +19,12 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def machine_of(about: dict[str, Any]) -> str:
+    """Cores, processor and what it has for matrices, for people."""
+    instructions = about["instructions"][0] if about["instructions"] else "no vectors of its own"
+    return f"{about['cores']} cores of an {about['processor']} with {instructions}"
+
+
 def training() -> str:
     """Speed of training beside its peers."""
     from table import table
@@ -110,7 +116,8 @@ def equal_work() -> str:
         figure = f"**{row['bits_per_byte']:.3f}**" if row["trainer"] == "storylm" else f"{row['bits_per_byte']:.3f}"
         sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M"
         lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
-    return "\n".join(lines)
+    (machine,) = {machine_of(row["machine"]) for row in read("equal-work")["entries"].values() if "machine" in row}
+    return "\n".join([*lines, "", f"All of them on {machine}."])
 
 
 def equal_work_stories() -> str:

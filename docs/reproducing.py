@@ -4,11 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from measured import read
+from measured import machine_of, read
 
-# Of what a card could do at most, what training of small models reaches: matrix products in bf16, and memory traffic.
-SHARE_OF_FLOPS, SHARE_OF_BANDWIDTH = 0.3, 0.5
-BYTES_PER_FEATURE = 700  # that one token moves in one layer, forward and backward, without the logits of a whole batch
+from storylm.config.model import ModelConfig
+
+# Of what a card's data sheet promises, what training of small models comes to: from what published runs come to by
+# their tokens and minutes (GH200, 36M: 11 %; RTX 3090, nano-22m: 15 %) to what tuned ones do. Of bandwidth, half.
+SHARES_OF_FLOPS, SHARE_OF_BANDWIDTH = (0.12, 0.3), 0.5
+# Estimated bytes that one token moves, forward and backward: in one layer for each feature (what goes in and out of its
+# matrices, norms and attention), and for each logit (written and read twice in 16 bits, as scores and as gradients).
+BYTES_PER_FEATURE, BYTES_PER_LOGIT = 700, 8
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,12 @@ PUBLISHED = {
 }
 
 
-def tokens_per_second(card: Card, flops_per_token: float, layers: int, width: int) -> float:
-    """The slower of arithmetic and memory."""
-    traffic = BYTES_PER_FEATURE * layers * width
-    return min(SHARE_OF_FLOPS * card.flops / flops_per_token, SHARE_OF_BANDWIDTH * card.bandwidth / traffic)
+def seconds_per_token(card: Card, flops: float, model: ModelConfig) -> tuple[float, float]:
+    """At best and at worst: the slower of arithmetic and memory."""
+    traffic = BYTES_PER_FEATURE * model.layers * model.width + BYTES_PER_LOGIT * model.vocab_size
+    memory = traffic / (SHARE_OF_BANDWIDTH * card.bandwidth)
+    low, high = SHARES_OF_FLOPS
+    return max(flops / (high * card.flops), memory), max(flops / (low * card.flops), memory)
 
 
 def duration(seconds: float) -> str:
@@ -66,14 +73,17 @@ def epochs() -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 2) + "|---|"]
     for name, row in read("reproduce")["presets"].items():
         if "failed" in row:
+            lines.append(f"| `{name}` | | failed: {row['failed'].replace('|', '/')} |" + " |" * (len(head) - 3))
             continue
         model, tokens = preset(name).model, row["epoch_tokens"]
         times = [f"{row['tokens_per_second']:,.0f}", duration(tokens / row["tokens_per_second"])]
         for card in CARDS:
-            times.append(duration(tokens / tokens_per_second(card, row["flops_per_token"], model.layers, model.width)))
+            best, worst = (duration(tokens * each) for each in seconds_per_token(card, row["flops_per_token"], model))
+            times.append(best if best == worst else f"{best} to {worst}")
         cells = [f"`{name}`", f"{tokens / 1e6:,.0f}M", *times, PUBLISHED.get(name, "")]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    measured = {machine_of(row["machine"]) for row in read("reproduce")["presets"].values() if "machine" in row}
+    return "\n".join([*lines, "", f"Measured on {' and on '.join(sorted(measured))}."])
 
 
 TABLES: dict[str, Callable[[], Any]] = {"epochs": epochs}

@@ -65,20 +65,25 @@ def shapes() -> str:
 
 
 def vocabularies() -> str:
-    """Bits per byte after the same text, by vocabulary and width."""
+    """Bits per byte after the same text, by vocabulary and width, with parameters and FLOPs."""
     (found,) = runs("vocabulary").values()
     widths = sorted({row["width"] for row in found})
-    lines = ["| tokens | " + " | ".join(f"width {width}" for width in widths) + " |", "|--:|" + "--:|" * len(widths)]
-    figures = {(row["vocab_size"], row["width"]): row["bits_per_byte"] for row in found}
-    best = {width: min(loss for (_, other), loss in figures.items() if other == width) for width in widths}
-    for size in sorted({size for size, _ in figures}):
-        losses = {width: figures.get((size, width)) for width in widths}
-        shown = ["" if loss is None else f"{loss:.3f}" for loss in losses.values()]
-        cells = [
-            f"**{cell}**" if losses[width] == best[width] else cell for width, cell in zip(widths, shown, strict=True)
-        ]
+    lines = ["| tokens | " + " | ".join(f"width {width}" for width in widths) + " |", "|--:|" + "---|" * len(widths)]
+    by_place = {(row["vocab_size"], row["width"]): row for row in found}
+    best = {width: min(row["bits_per_byte"] for row in found if row["width"] == width) for width in widths}
+    for size in sorted({size for size, _ in by_place}):
+        cells = [_cost(by_place.get((size, width)), best[width]) for width in widths]
         lines.append(f"| {size:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cost(row: dict[str, Any] | None, best: float) -> str:
+    """Bits per byte, bold where they are the best, and what they cost: "**0.922** (1.84M, 23T)"."""
+    if row is None:
+        return ""
+    loss = f"{row['bits_per_byte']:.3f}"
+    shown = f"**{loss}**" if row["bits_per_byte"] == best else loss
+    return f"{shown} ({row['parameters'] / 1e6:.2f}M, {row['flops'] / 1e12:.0f}T)"
 
 
 TABLES: dict[str, Callable[[], str]] = {
