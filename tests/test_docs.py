@@ -45,7 +45,7 @@ def test_commands_in_the_docs_exist_with_their_options(line: str) -> None:
     command = group.commands[words[0]]  # type: ignore[attr-defined]
     known = {name for parameter in command.params for name in parameter.opts}
     assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known | {"--help"}
-    if words[0] in ("train", "config", "plan"):
+    if words[0] in ("train", "config", "plan", "speedrun"):  # all with a preset as their first word
         settings = [word for word in words if "=" in word and not word.startswith("-") and word.islower()]
         preset = words[1] if len(words) > 1 and words[1].islower() and not words[1].startswith("-") else None
         resolve(preset, None, [word for word in settings if word != "key=value"])

@@ -1,6 +1,7 @@
 """Whole runs of peers, judged as storylm's are."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import torch
 from peers.gpt import GPT
 from peers.plain import shape_of
 from peers.settings import config_of
-from peers.whole import Stories, as_transformer, padded
+from peers.whole import KINDS, Clock, Stories, as_transformer, padded
 
 from benchmarks.tiny import turn
 from storylm.config.load import apply_overrides
 from storylm.data.prepare import prepare_cached
+from storylm.evaluation.corpus import Corpus
 from storylm.model.loss import IGNORED
 
+UNIFORM = math.log(320)  # nats per token of a model to which all tokens of the small vocabulary are alike
 SMALL = [
     "model.vocab_size=320",
     "model.context=32",
@@ -64,6 +67,41 @@ def test_a_padded_row_is_a_story_between_its_two_ends(tmp_path: Path) -> None:
     assert max(map(len, Stories(tokens, 20).rows)) == 21
 
 
+class Steps(Clock):
+    """A clock that goes on by a hundredth of the time whenever it is looked at, however busy the machine is."""
+
+    looks = 0
+
+    @property
+    def seconds(self) -> float:
+        self.looks += 1
+        return self.turn.seconds * self.looks / 100
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:.*pin_memory.*")
+@pytest.mark.parametrize(
+    ("contender", "preset", "settings"),
+    [
+        ("plain", "gpt2-33m", ()),
+        ("trainer", "gpt2-33m", ()),
+        ("trainer", "mistral-40m", ("data.layout=padded", "model.windows=[32]")),
+    ],
+)
+def test_what_peers_save_is_what_they_trained(
+    contender: str, preset: str, settings: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Fifty steps or more: a model that knows nothing, as an untrained one, cannot do better than chance."""
+    given = turn(contender, tmp_path, preset, seconds=50.0)
+    quick = ("optim.lr=1e-2", "optim.warmup_steps=5", "model.context=32", "data.context=32", *settings)
+    given = replace(given, overrides=(*given.overrides, *quick))
+    config = config_of(given)
+    done = KINDS[given.kind](given, config, prepare_cached(config, quiet=True), Steps(given, 0.0))
+    assert done["steps"] > 45
+    assert done["tokens"] >= done["steps"] * config.train.batch_size * 10
+    result = equal_work.judged(tmp_path / "model", Corpus("grammar?validation=4"))
+    assert result["nats_per_token"] < UNIFORM - 0.8  # they are 0.92 to 1.34 below
+
+
 def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORYLM_CACHE", "")  # restored after the script has set it
     names = ["nanogpt", "gpt2-33m, 1e-4", "mistral-40m, Trainer"]
@@ -73,7 +111,8 @@ def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pyte
     results = json.loads(output.read_text(encoding="utf-8"))
     assert list(results["entries"]) == names
     for row in results["entries"].values():
-        assert 1 < row["bits_per_byte"] < 10
+        # On a busy machine the seconds are over before the first step; that training helps, the test above sees to.
+        assert row["nats_per_token"] < UNIFORM + 0.1
         assert row["tokens"] >= row["steps"] * 2
         assert row["story"].startswith(equal_work.PROMPT)
         assert row["seconds"] > 5

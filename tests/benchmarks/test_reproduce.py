@@ -1,0 +1,133 @@
+"""The speed of every published preset: which are measured, what is kept, and the table of docs/reproduce.md."""
+
+import doctest
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import reproduce
+
+from storylm.config.load import preset_names
+
+DOCS = Path(__file__).parents[2] / "docs"
+MACHINE = {"processor": "Some CPU", "cpu": "Some CPU", "cores": 2, "instructions": []}
+
+
+def row_of(name: str, speed: float = 1000.0) -> dict[str, Any]:
+    """What was measured of a preset."""
+    measured = {"parameters": 10, "flops_per_token": 1e7, "tokens_per_second": speed, "share_of_peak": 0.1}
+    measured |= {"memory_bytes": 10**9, "precision": "bf16", "compiled": True, "epoch_tokens": 5 * 10**8}
+    return measured | {"commit": "abc", "machine": MACHINE, "versions": {"torch": "2"}}
+
+
+@pytest.fixture
+def reproducing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """docs/reproducing.py, whose neighbours are found by the folder they are in; the path is as before afterwards."""
+    monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
+    return importlib.import_module("reproducing")
+
+
+def test_our_own_presets_are_left_out_and_nothing_else() -> None:
+    """A preset of ours says so in its first words."""
+    own = {name for name in preset_names() if not set(reproduce.published()) & {name}}
+    assert own == {"story-1m", "story-5m", "story-15m", "story-33m", "grammar-1m"} | {
+        f"minutes-{minutes}" for minutes in (1, 2, 10, 60)
+    }
+    assert {"gpt2-33m", "nano-22m", "llama2c-110m"} <= set(reproduce.published())
+
+
+def test_all_published_presets_are_measured_unless_some_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce, "planned", row_of)
+    output = tmp_path / "reproduce.json"
+    assert reproduce.main(["--output", str(output)]) == 0
+    assert list(json.loads(output.read_text())["presets"]) == reproduce.published()
+
+
+def test_what_was_measured_stays_when_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where measuring one of several is stopped: each is written as soon as it is there."""
+    output = tmp_path / "results" / "reproduce.json"
+    speeds = {"nano-22m": 1000.0, "gpt2-33m": 2000.0}
+    monkeypatch.setattr(reproduce, "planned", lambda name: row_of(name, speeds[name]))
+    for name in speeds:
+        assert reproduce.main([name, "--output", str(output)]) == 0
+    assert "nano-22m: 1,000 tokens/s" in capsys.readouterr().err
+
+    def stopped(name: str) -> dict[str, Any]:
+        if name == "word-20m":
+            raise KeyboardInterrupt
+        return row_of(name, 3000.0)
+
+    monkeypatch.setattr(reproduce, "planned", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.main(["gpt2-33m", "word-20m", "--output", str(output)])
+    presets = json.loads(output.read_text())["presets"]
+    assert {name: row["tokens_per_second"] for name, row in presets.items()} == {"nano-22m": 1000, "gpt2-33m": 3000}
+
+
+def test_a_preset_that_fails_is_told_and_makes_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are measured all the same; it fails until the preset has been measured."""
+    run = subprocess.run
+    failing = ["nano-22m"]
+    plan = {**row_of(""), "what else": "is said", "tokens_per_second": 1234.5}
+
+    def plans(command: list[str], **how: Any) -> Any:
+        if "plan" not in command:  # git, asked for the commit
+            return run(command, **how)
+        if set(failing) & set(command):
+            return SimpleNamespace(returncode=4, stdout="", stderr="a warning\nstorylm: not enough memory\n")
+        return SimpleNamespace(returncode=0, stdout=json.dumps(plan), stderr="a warning\n")
+
+    monkeypatch.setattr(subprocess, "run", plans)
+    output = tmp_path / "reproduce.json"
+    assert reproduce.main(["nano-22m", "paper-1m", "--output", str(output)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "nano-22m: storylm: not enough memory",
+        "paper-1m: 1,234 tokens/s",
+    ]
+    presets = json.loads(output.read_text())["presets"]
+    assert presets["nano-22m"] == {"failed": "storylm: not enough memory"}
+    assert presets["paper-1m"]["tokens_per_second"] == 1234.5
+    assert "what else" not in presets["paper-1m"]
+    assert reproduce.main(["paper-1m", "--output", str(output)]) == 1
+    failing.clear()
+    assert reproduce.main(["nano-22m", "--output", str(output)]) == 0
+
+
+def test_durations_are_as_their_example_says(reproducing: ModuleType) -> None:
+    (example,) = doctest.DocTestFinder().find(reproducing.duration, "duration", reproducing)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_the_table_has_a_row_for_each_preset(reproducing: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset that failed has a row of as many cells, too."""
+    presets = {name: row_of(name) for name in reproduce.published()}
+    failed = next(iter(presets))
+    presets[failed] = {"failed": "either | or"}
+    monkeypatch.setattr(reproducing, "read", lambda name: {"reproduce": {"presets": presets}}[name])
+    head, rule, *rows = [line for line in reproducing.epochs().splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows] == [f"`{name}`" for name in presets]
+    assert {line.count("|") for line in (head, rule, *rows)} == {head.count("|")}
+    assert all(card.name in head for card in reproducing.CARDS)
+    for name, row in zip(presets, rows, strict=True):
+        if name == failed:
+            assert "either" in row
+        else:
+            assert "500M | 1,000 | " in row  # tokens of an epoch, and a second
+            assert f"| {reproducing.duration(5 * 10**8 / 1000)} |" in row
+            assert row.endswith(f"| {reproducing.PUBLISHED.get(name, '')} |")
+
+
+def test_what_was_published_is_of_presets_that_there_are(reproducing: ModuleType) -> None:
+    assert set(reproducing.PUBLISHED) <= set(reproduce.published())
