@@ -46,7 +46,7 @@ PROMPT = "Once upon a time, there was"
 GPT2_33M = ("train.batch_size=8", "train.accumulation=1", "optim.warmup_steps=30")
 WORD_20M = ("train.epochs=null", "train.batch_size=16")
 NANO_22M = ("train.steps=null",)
-# nanoGPT's loop in the shape that two minutes were found best in, at the best learning rate found (LOG.md).
+# nanoGPT's loop in the shape that two minutes were found best in, at the best of four learning rates (LOG.md).
 NANOGPT = (
     "model.vocab_size=4096",
     "model.context=256",
