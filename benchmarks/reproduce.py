@@ -51,6 +51,8 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("presets", nargs="*", metavar="PRESET", default=published())
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results" / "reproduce.json")
     options, console = parser.parse_args(given), Console(stderr=True, highlight=False)
+    if unknown := sorted(set(options.presets) - set(published())):
+        parser.error(f"{unknown[0]!r} is no published preset: there are {', '.join(published())}")
     results: dict[str, Any] = {"presets": {}}
     if options.output.is_file():
         results = json.loads(options.output.read_text(encoding="utf-8"))

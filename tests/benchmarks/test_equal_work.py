@@ -131,3 +131,12 @@ def test_every_entry_has_settings_that_exist() -> None:
     for entry in equal_work.ENTRIES:
         config = equal_work.configured(entry.preset, list(equal_work.overrides_of(entry, options)))
         assert config.train.minutes == 10
+
+
+def test_results_of_another_machine_are_not_added_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "results.json"
+    text = json.dumps({"entries": {"story-1m": {"machine": {"processor": "another"}}}})
+    output.write_text(text, encoding="utf-8")
+    assert equal_work.main(["story-1m", "--output", str(output), "--data", "none", "--validation", "none"]) == 2
+    assert "results of another machine" in " ".join(capsys.readouterr().err.split())
+    assert output.read_text(encoding="utf-8") == text

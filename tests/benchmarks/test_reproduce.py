@@ -131,3 +131,9 @@ def test_the_table_has_a_row_for_each_preset(reproducing: ModuleType, monkeypatc
 
 def test_what_was_published_is_of_presets_that_there_are(reproducing: ModuleType) -> None:
     assert set(reproducing.PUBLISHED) <= set(reproduce.published())
+
+
+def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        reproduce.main(["xs-3n", "--output", str(tmp_path / "results.json")])
+    assert "'xs-3n' is no published preset: there are xs-3m" in capsys.readouterr().err
