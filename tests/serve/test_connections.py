@@ -237,9 +237,9 @@ def test_who_reads_slowly_but_reads_is_told_all(visited, monkeypatch):
                 await asyncio.sleep(0.02)
         length = int(told.lower().split(b"content-length: ")[1].split()[0])
         assert len(told.partition(b"\r\n\r\n")[2]) == length
-        assert time.monotonic() - began > 2 * SHORT["send_seconds"]
+        assert time.monotonic() - began > 2 * 2.0
 
-    visited(ask)
+    visited(ask, send_seconds=2.0)  # time for a hundred times as much as has to be read in it, on a busy machine, too
 
 
 def test_more_connections_than_there_may_be_are_told_so(visited):
