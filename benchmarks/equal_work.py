@@ -7,7 +7,8 @@
 The real stories of STORYLM_SHARED, one run after another, each in a process of its own. The clock counts everything
 from the start of the process, with empty caches; for storylm also preparing the stories and saving, for the others not.
 A tokenizer of one's own is trained before. A result is kept: the same command goes on where it was stopped; `--again`
-measures anew. Figures of another machine are not to be compared: there, name another --output.
+measures anew. Figures of another machine are not to be compared: there, name another --output. On a machine that is
+virtual each result says how much of the time its host gave to others.
 
 Judged are all tokens of the validation stories, each once; of stories longer than a model's context the rest in windows
 that move by half of it, so that models with short contexts have to tell long stories to their end, too.
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from peers.data import SHARED, configured, sources, write_tokens
-from peers.machine import commit, cores, machine, versions
+from peers.machine import Stolen, commit, cores, machine, versions
 from peers.rounds import BENCHMARKS, Measured, run_module
 from peers.turn import Turn
 from rich.console import Console
@@ -40,6 +41,7 @@ from storylm.training.speedrun import Speedrun
 DATA = SHARED / "data" / "tinystories-train.txt.xz"
 VALIDATION = SHARED / "data" / "tinystories-valid.txt.xz"
 HEAT = "heat-0/run"
+MUCH = 0.05  # of the processors' time: what more takes from a run, it shows in its figure
 PROMPT = "Once upon a time, there was"
 
 # What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps.
@@ -156,6 +158,7 @@ def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Cor
     config = configured(entry.preset, list(overrides))
     about: dict[str, Any] = {"name": entry.name, "what": entry.what, "preset": entry.preset, "trainer": entry.trainer}
     about |= {"tokenizer": Path(config.tokenizer).name, "given": told(overrides)}
+    stolen = Stolen()
     if entry.trainer == "storylm":
         model, done = train_ours(config, folder)
     else:
@@ -164,6 +167,8 @@ def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Cor
         model, done = train_theirs(turn, config)
     if "failed" in done:
         return about | done
+    if (share := stolen.share()) is not None:
+        done["stolen"] = round(share, 3)
     measured = about | done | judged(model, corpus)
     return measured | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
 
@@ -212,6 +217,10 @@ def main(given: list[str] | None = None) -> int:
                 shutil.copytree(folder / HEAT, options.keep / entry.name.replace(", ", "-"), dirs_exist_ok=True)
         write_text(options.output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         console.print(f"{entry.name}: {row.get('failed') or row['bits_per_byte']}")
+        if row.get("stolen", 0) > MUCH:
+            console.print(
+                f"{row['stolen']:.0%} of the time was other machines' of this host: measure again, with --again"
+            )
     return int(any("failed" in row for row in results["entries"].values()))
 
 

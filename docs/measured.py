@@ -112,12 +112,15 @@ def equal_work() -> str:
         "| system | what it is | parameters | tokens seen | bits per byte |",
         "|---|---|--:|--:|--:|",
     ]
-    for row in _by_figure(read("equal-work")["entries"]):
+    rows = _by_figure(read("equal-work")["entries"])
+    for row in rows:
         figure = f"**{row['bits_per_byte']:.3f}**" if row["trainer"] == "storylm" else f"{row['bits_per_byte']:.3f}"
         sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M"
         lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
-    (machine,) = {machine_of(row["machine"]) for row in read("equal-work")["entries"].values() if "machine" in row}
-    return "\n".join([*lines, "", f"All of them on {machine}."])
+    (machine,) = {machine_of(row["machine"]) for row in rows}
+    stolen = [row["stolen"] for row in rows if "stolen" in row]
+    taken = f" Their host gave at most {max(stolen):.1%} of the time to other machines." if stolen else ""
+    return "\n".join([*lines, "", f"All of them on {machine}.{taken}"])
 
 
 def equal_work_stories() -> str:

@@ -39,6 +39,30 @@ def machine(device: str) -> dict[str, Any]:
     return about
 
 
+class Stolen:
+    """How much of the processors' time other machines on the same host were given, from its beginning on."""
+
+    def __init__(self, stat: Path = Path("/proc/stat")):
+        self._stat = stat
+        self._before = self._seen()
+
+    def share(self) -> float | None:
+        """Between 0 and 1; None where the system does not say."""
+        now = self._seen()
+        if self._before is None or now is None:
+            return None
+        stolen, whole = (after - before for after, before in zip(now, self._before, strict=True))
+        return stolen / whole if whole else 0.0
+
+    def _seen(self) -> tuple[int, int] | None:
+        """Ticks stolen, and all of them."""
+        if not self._stat.is_file():
+            return None
+        # user, nice, system, idle, iowait, irq, softirq, steal; guests, which follow, are in user already
+        ticks = [int(field) for field in self._stat.read_text(encoding="ascii").split("\n")[0].split()[1:9]]
+        return ticks[7], sum(ticks)
+
+
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Of the packages that take part, those that are installed."""
     found = {}

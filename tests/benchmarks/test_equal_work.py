@@ -9,6 +9,7 @@ import equal_work
 import pytest
 import torch
 from peers.gpt import GPT
+from peers.machine import Stolen
 from peers.plain import shape_of
 from peers.settings import config_of
 from peers.whole import KINDS, Clock, Stories, as_transformer, padded
@@ -118,6 +119,17 @@ def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pyte
         assert row["seconds"] > 5
     assert equal_work.main(command) == 0  # nothing is left to do
     assert json.loads(output.read_text(encoding="utf-8"))["entries"] == results["entries"]
+
+
+def test_time_that_others_were_given_is_told(tmp_path: Path) -> None:
+    """Of two processors together, from the beginning on; where nothing is said of it, nothing is claimed."""
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  100 0 20 500 0 0 0 40 7 0\ncpu0 50 0 10 250 0 0 0 40 7 0\n")
+    stolen = Stolen(stat)
+    assert stolen.share() == 0
+    stat.write_text("cpu  150 5 20 500 0 0 5 60 7 0\ncpu0 50 0 10 250 0 0 0 40 7 0\n")
+    assert stolen.share() == 20 / 80
+    assert Stolen(tmp_path / "none").share() is None
 
 
 def test_an_unknown_system_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
