@@ -27,15 +27,17 @@ from typing import Any
 
 from peers.data import SHARED, configured, sources, write_tokens
 from peers.machine import Stolen, commit, cores, machine, versions
-from peers.rounds import BENCHMARKS, Measured, run_module
+from peers.rounds import BENCHMARKS, PATIENCE, Measured, run_module
 from peers.turn import Turn
 from rich.console import Console
 
 import storylm
+from storylm.config.errors import UserError
 from storylm.config.files import write_text
 from storylm.config.schema import RunConfig
 from storylm.evaluation.corpus import Corpus
 from storylm.model.count import parameters
+from storylm.training.run_folder import portable_settings
 from storylm.training.speedrun import Speedrun
 
 DATA = SHARED / "data" / "tinystories-train.txt.xz"
@@ -46,8 +48,7 @@ PROMPT = "Once upon a time, there was"
 
 # What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps.
 GPT2_33M = ("train.batch_size=8", "train.accumulation=1", "optim.warmup_steps=30")
-WORD_20M = ("train.epochs=null", "train.batch_size=16")
-NANO_22M = ("train.steps=null",)
+WORD_20M = ("train.batch_size=16",)
 # nanoGPT's loop in the shape that two minutes were found best in, at the best of four learning rates (LOG.md).
 NANOGPT = (
     "model.vocab_size=4096",
@@ -101,7 +102,7 @@ ENTRIES = [
         "trainer-bf16-compile",
     ),
     *faithful("word-20m", "1e-4", "1e-3", *WORD_20M),
-    *faithful("nano-22m", "6e-4", "2e-3", *NANO_22M),
+    *faithful("nano-22m", "6e-4", "2e-3"),
     *faithful("mistral-40m", "2e-5", "1e-3"),
     Entry("mistral-40m, Trainer", "transformers' Trainer, bf16, 2e-5 as published", "mistral-40m", (), "trainer-bf16"),
 ]
@@ -112,12 +113,6 @@ def overrides_of(entry: Entry, options: argparse.Namespace) -> tuple[str, ...]:
     tokenizer = ["tokenizer=bpe"] if entry.own_tokenizer else []
     stories = [*sources(entry.preset, options.data), *tokenizer, f"data.validation={options.validation}"]
     return (*entry.overrides, *stories, f"train.minutes={options.minutes}", *options.set)
-
-
-def told(overrides: tuple[str, ...]) -> list[str]:
-    """What was given, without the folders that files lie in here."""
-    pairs = (override.partition("=") for override in overrides)
-    return [f"{key}={Path(value).name if '/' in value else value}" for key, _, value in pairs]
 
 
 def train_ours(config: RunConfig, folder: Path) -> tuple[Path, Measured]:
@@ -134,7 +129,8 @@ def train_theirs(turn: Turn, config: RunConfig) -> tuple[Path, Measured]:
     turn.write(folder / "turn.json")
     given = [str(folder / "turn.json"), str(time.monotonic())]
     empty = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled")}
-    return folder / "model", run_module("peers.whole", given, folder / "result.json", cores(), **empty)
+    done = run_module("peers.whole", given, folder / "result.json", cores(), turn.seconds + PATIENCE, **empty)
+    return folder / "model", done
 
 
 def judged(model: Path, corpus: Corpus) -> Measured:
@@ -152,15 +148,22 @@ def judged(model: Path, corpus: Corpus) -> Measured:
     }
 
 
+def settings_of(entry: Entry, options: argparse.Namespace) -> dict[str, Any]:
+    """All that decides what comes of it; files by their names."""
+    return portable_settings(configured(entry.preset, list(overrides_of(entry, options))))
+
+
 def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Corpus) -> Measured:
-    """Train and judge one entry."""
-    overrides = overrides_of(entry, options)
-    config = configured(entry.preset, list(overrides))
+    """Train and judge one entry; what it is and what it came to, or "failed" with the reason."""
+    overrides, settings = overrides_of(entry, options), settings_of(entry, options)
     about: dict[str, Any] = {"name": entry.name, "what": entry.what, "preset": entry.preset, "trainer": entry.trainer}
-    about |= {"tokenizer": Path(config.tokenizer).name, "given": told(overrides)}
-    stolen = Stolen()
+    about |= {"settings": settings, "commit": commit(), "machine": machine("cpu"), "versions": versions()}
+    config, stolen = configured(entry.preset, list(overrides)), Stolen()
     if entry.trainer == "storylm":
-        model, done = train_ours(config, folder)
+        try:
+            model, done = train_ours(config, folder)
+        except UserError as error:
+            return about | {"failed": str(error)}
     else:
         tokens, seconds = str(folder / "train.bin"), 60 * options.minutes
         turn = Turn(entry.trainer, entry.preset, overrides, tokens, str(folder), seconds=seconds)
@@ -169,8 +172,32 @@ def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Cor
         return about | done
     if (share := stolen.share()) is not None:
         done["stolen"] = round(share, 3)
-    measured = about | done | judged(model, corpus)
-    return measured | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
+    return about | done | judged(model, corpus)
+
+
+def draw(entries: Measured, minutes: float, path: Path) -> None:
+    """A bar for each result, the best on top: storylm's own recipes, published settings in storylm, and peers."""
+    from matplotlib.figure import Figure
+
+    rows = sorted((row for row in entries.values() if "failed" not in row), key=lambda row: row["bits_per_byte"])
+    figure = Figure((8, 1 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for kind, colour in (("storylm's own", "tab:blue"), ("in storylm", "lightsteelblue"), ("by others", "tab:gray")):
+        of = [place for place, row in enumerate(rows) if kind_of(row) == kind]
+        bars = axes.barh(of, [rows[place]["bits_per_byte"] for place in of], color=colour, label=kind)
+        axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"bits per byte after {minutes:g} minutes (less is better)")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
+def kind_of(row: Measured) -> str:
+    """Whose recipe, and who trained."""
+    if row["trainer"] != "storylm":
+        return "by others"
+    return "storylm's own" if row["preset"].startswith("story-") else "in storylm"
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -185,6 +212,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all presets")
     add("--again", action="store_true", help="also what has been measured")
     add("--keep", type=Path, metavar="FOLDER", help="where storylm's runs are kept (default: nowhere)")
+    add("--plot", type=Path, metavar="PNG", help="draw the results there (needs storylm[report])")
     add("--output", type=Path, default=BENCHMARKS / "results" / "equal-work.json")
     options = parser.parse_args(given)
     if unknown := sorted(set(options.names) - set(names)):
@@ -201,14 +229,12 @@ def main(given: list[str] | None = None) -> int:
     if any(row.get("machine", machine("cpu")) != machine("cpu") for row in results["entries"].values()):
         console.print(f"{options.output} has results of another machine: name another --output")
         return 2
-    results |= {
-        "what": "bits per byte after the same minutes on the same text",
-    }
+    results |= {"what": "bits per byte after the same minutes on the same text"}
     corpus = Corpus(options.validation)
     wanted = [entry for entry in ENTRIES if entry.name in (options.names or [each.name for each in ENTRIES])]
     for entry in wanted:
         row = results["entries"].get(entry.name, {})
-        if not options.again and "failed" not in row and row.get("given") == told(overrides_of(entry, options)):
+        if not options.again and "failed" not in row and row.get("settings") == settings_of(entry, options):
             continue
         with tempfile.TemporaryDirectory(prefix="storylm-bench-") as place:
             os.environ["STORYLM_CACHE"] = str(Path(place) / "cache")
@@ -221,6 +247,8 @@ def main(given: list[str] | None = None) -> int:
             console.print(
                 f"{row['stolen']:.0%} of the time was other machines' of this host: measure again, with --again"
             )
+    if options.plot:
+        draw(results["entries"], options.minutes, options.plot)
     return int(any("failed" in row for row in results["entries"].values()))
 
 

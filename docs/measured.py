@@ -100,27 +100,50 @@ def speedrun() -> str:
         seconds, tokens = (median(heat[key] for heat in heats) for key in ("seconds", "tokens"))
         lines.append(
             f"| {record['minutes']:g} | **{figure['median']:.3f}** | {figure['min']:.3f} to {figure['max']:.3f} | "
-            f"{seconds:.0f} | {tokens / 1e6:.1f}M | `{record['recipe']}` | {record['parameters']:,} | "
-            f"{machine['cores']} cores, {machine['cpu']} | {(record['software']['git'] or '')[:10]} |"
+            f"{seconds:.0f} | {tokens / 1e6:.1f}M | `{recipe_of(record)}` | {record['parameters']:,} | "
+            f"{machine['cores']} cores, {machine['cpu']} | {', '.join(map(short, record['commits']))} |"
         )
     return "\n".join(lines)
+
+
+def recipe_of(record: dict[str, Any]) -> str:
+    """What stands after `storylm speedrun`, data and minutes apart: the preset, and what is not as it says now."""
+    from storylm.config.load import preset
+    from storylm.training.run_folder import portable_settings
+
+    usual, own = portable_settings(preset(record["recipe"])), ("data.source", "data.validation", "train.minutes")
+    settings = {**usual, **record.get("settings", {})}
+    changed = [f"{key}={value}" for key, value in settings.items() if key not in own and value != usual.get(key)]
+    return " ".join([record["recipe"], *changed])
+
+
+def short(name: str | None) -> str:
+    """A commit in ten letters, with a plus where files had been changed since."""
+    return "unknown" if name is None else name[:10] + "+" * name.endswith("-dirty")
 
 
 def equal_work() -> str:
     """What each system makes of the same text in the same minutes, the best first."""
     lines = [
-        "| system | what it is | parameters | tokens seen | bits per byte |",
-        "|---|---|--:|--:|--:|",
+        "| system | what it is | parameters | tokens seen | of the time stolen | bits per byte |",
+        "|---|---|--:|--:|--:|--:|",
     ]
+    from equal_work import kind_of
+
     rows = _by_figure(read("equal-work")["entries"])
     for row in rows:
-        figure = f"**{row['bits_per_byte']:.3f}**" if row["trainer"] == "storylm" else f"{row['bits_per_byte']:.3f}"
-        sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M"
+        figure = f"**{row['bits_per_byte']:.3f}**" if kind_of(row) == "storylm's own" else f"{row['bits_per_byte']:.3f}"
+        stolen = f"{row['stolen']:.0%}" if "stolen" in row else "unknown"
+        sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M | {stolen}"
         lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
     (machine,) = {machine_of(row["machine"]) for row in rows}
-    stolen = [row["stolen"] for row in rows if "stolen" in row]
-    taken = f" Their host gave at most {max(stolen):.1%} of the time to other machines." if stolen else ""
-    return "\n".join([*lines, "", f"All of them on {machine}.{taken}"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Bold: storylm's own recipes. All on {machine}; stolen is what its host gave to others meanwhile.",
+        ]
+    )
 
 
 def equal_work_stories() -> str:

@@ -32,7 +32,12 @@ def run_child(turn: Turn, threads: int | None = None) -> Measured:
 
 
 def run_module(
-    name: str, arguments: Sequence[str], result: Path, threads: int | None = None, **variables: str
+    name: str,
+    arguments: Sequence[str],
+    result: Path,
+    threads: int | None = None,
+    patience: float = PATIENCE,
+    **variables: str,
 ) -> Measured:
     """What the module wrote to the file `result`, its last argument, in a process of its own; or {"failed": why}."""
     environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS), **variables}
@@ -41,9 +46,9 @@ def run_module(
     command = [sys.executable, "-m", name, *arguments, str(result)]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(command, env=environment, timeout=PATIENCE, **silent)
+        done = subprocess.run(command, env=environment, timeout=patience, **silent)
     except subprocess.TimeoutExpired:
-        return {"failed": f"not done in {PATIENCE / 60:.0f} minutes"}
+        return {"failed": f"not done in {patience / 60:.0f} minutes"}
     if done.returncode == 0:
         return json.loads(result.read_text(encoding="utf-8"))
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]

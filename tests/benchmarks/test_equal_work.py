@@ -1,5 +1,6 @@
 """Whole runs of peers, judged as storylm's are."""
 
+import argparse
 import json
 import math
 from dataclasses import replace
@@ -15,7 +16,9 @@ from peers.settings import config_of
 from peers.whole import KINDS, Clock, Stories, as_transformer, padded
 
 from benchmarks.tiny import turn
+from storylm.config.errors import SetupError
 from storylm.config.load import apply_overrides
+from storylm.config.schema import RunConfig
 from storylm.data.prepare import prepare_cached
 from storylm.evaluation.corpus import Corpus
 from storylm.model.loss import IGNORED
@@ -117,8 +120,37 @@ def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pyte
         assert row["tokens"] >= row["steps"] * 2
         assert row["story"].startswith(equal_work.PROMPT)
         assert row["seconds"] > 5
-    assert equal_work.main(command) == 0  # nothing is left to do
+    assert equal_work.main([*command, "--plot", str(tmp_path / "bars.png")]) == 0  # nothing is left but to draw
+    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(output.read_text(encoding="utf-8"))["entries"] == results["entries"]
+
+
+def test_what_a_preset_says_now_is_measured_and_a_heat_that_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is of its settings: where one has changed, in the preset or by hand, it is measured anew."""
+    monkeypatch.setenv("STORYLM_CACHE", "")
+    output, measured = tmp_path / "results.json", []
+
+    def heat(config: RunConfig, folder: Path) -> tuple[Path, dict]:
+        measured.append(config.optim.lr)
+        raise SetupError("out of luck")
+
+    def result(entry: equal_work.Entry, options: argparse.Namespace, *_: object) -> dict:
+        measured.append(entry.name)
+        return {"settings": equal_work.settings_of(entry, options), "bits_per_byte": 1.0}
+
+    command = ["xs-3m, 5e-4", *STORIES, "--output", str(output)]
+    with monkeypatch.context() as patch:
+        patch.setattr(equal_work, "train_ours", heat)
+        assert equal_work.main(command) == 1
+    assert json.loads(output.read_text(encoding="utf-8"))["entries"]["xs-3m, 5e-4"]["failed"] == "out of luck"
+    monkeypatch.setattr(equal_work, "measure", result)
+    for _ in range(2):
+        assert equal_work.main(command) == 0
+    assert measured == [5e-4, "xs-3m, 5e-4"]
+    assert equal_work.main([*command, "--set", "optim.clip=0.7"]) == 0
+    assert len(measured) == 3
 
 
 def test_time_that_others_were_given_is_told(tmp_path: Path) -> None:

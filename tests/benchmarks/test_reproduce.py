@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import reproduce
 
 from storylm.config.load import preset_names
+from storylm.training.plan import Plan
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINE = {"processor": "Some CPU", "cpu": "Some CPU", "cores": 2, "instructions": []}
@@ -131,6 +133,10 @@ def test_the_table_has_a_row_for_each_preset(reproducing: ModuleType, monkeypatc
 
 def test_what_was_published_is_of_presets_that_there_are(reproducing: ModuleType) -> None:
     assert set(reproducing.PUBLISHED) <= set(reproduce.published())
+
+
+def test_what_is_kept_is_what_a_plan_says() -> None:
+    assert set(reproduce.KEPT) <= {field.name for field in fields(Plan)}
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,16 @@
 """What the committed results show is what they are said to show."""
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
+import pytest
+
+from storylm.config.load import preset
+from storylm.training.run_folder import portable_settings
+
+DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
@@ -50,3 +58,27 @@ def test_every_damage_is_ranked_by_a_metric_that_is_about_it() -> None:
     for damage, names in about.items():
         for name in names:
             assert metrics[name]["damages"][damage]["ranked"], (damage, name)
+
+
+def test_records_are_the_median_of_three_heats_that_kept_to_their_time() -> None:
+    """Of code that can be looked up: nothing in it had been changed."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("speedrun-*.json")]
+    assert {1, 2, 10} <= {record["minutes"] for record in records}
+    for record in records:
+        heats = record["heats"]
+        assert len(heats) >= 3
+        assert max(heat["seconds"] for heat in heats) <= 60 * record["minutes"]
+        assert record["bits_per_byte"]["median"] == sorted(heat["bits_per_byte"] for heat in heats)[len(heats) // 2]
+        assert all(len(commit) == 40 for commit in record["commits"])
+
+
+def test_a_record_tells_what_its_recipe_changed_and_whether_its_code_had_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
+    measured = importlib.import_module("measured")
+    settings = portable_settings(preset("minutes-10")) | {"data.source": "some.txt", "train.minutes": 5.0}
+    assert measured.recipe_of({"recipe": "minutes-10"}) == "minutes-10"
+    assert measured.recipe_of({"recipe": "minutes-10", "settings": settings}) == "minutes-10"
+    settings["model.layers"] = 6
+    assert measured.recipe_of({"recipe": "minutes-10", "settings": settings}) == "minutes-10 model.layers=6"
+    assert measured.short("a" * 40) == "a" * 10
+    assert measured.short("a" * 40 + "-dirty") == "a" * 10 + "+"

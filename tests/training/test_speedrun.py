@@ -59,6 +59,9 @@ def test_a_heat_is_run_once_and_what_it_took_is_told(config, small, tmp_path, mo
     results = race.finish([heat, Heat(8, 2.0, 1.0, 3, 4), Heat(9, 3.0, 1.0, 3, 4)])
     assert results["bits_per_byte"] == {"median": 2.5, "min": 2.0, "max": 3.0}
     assert results["software"]["storylm"]
+    assert results["stories"]["validation"]["stories"] == 5
+    assert results["settings"]["train.minutes"] == 0.3
+    assert results["settings"]["data.validation"] == QUICK[-1].partition("=")[2]
     assert json.loads((tmp_path / "race" / "speedrun.json").read_text()) == results
     manifest = tmp_path / "race" / "heat-9" / RUN / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"cores": ', '"cores": 1'))
@@ -97,6 +100,19 @@ def test_what_a_stopped_process_took_counts(code, exit_code, config, tmp_path, m
         race._run(folder)
     assert stopped.value.code == exit_code
     assert 40 < float((folder / SPENT).read_text()) < 45
+
+
+def test_who_asks_when_a_heat_is_just_over_is_heard(config, tmp_path, monkeypatch) -> None:
+    """The heat is whole; no other one is begun."""
+    race, folder = Speedrun(config, tmp_path / "race"), tmp_path / "heat"
+    folder.mkdir()
+    ask = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.kill(os.getppid(), signal.SIGINT)"
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: popen([sys.executable, "-c", ask], **how))
+    with pytest.raises(SystemExit) as stopped:
+        race._run(folder)
+    assert stopped.value.code == 130
+    assert float((folder / SPENT).read_text()) < 45
 
 
 def test_a_heat_whose_judging_was_stopped_is_only_judged(config, tmp_path, monkeypatch) -> None:
@@ -163,9 +179,11 @@ print(Speedrun(config, Path(sys.argv[2])).heat(0, lambda model: 1.0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_and_the_same_command_goes_on(number, small, tmp_path) -> None:
-    """Ctrl-C comes to both processes, SIGTERM to the first alone."""
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT), (os.kill, signal.SIGINT)]
+)
+def test_a_signal_stops_it_and_the_same_command_goes_on(send, number, small, tmp_path) -> None:
+    """Ctrl-C comes to both processes, what `kill` sends to the first alone."""
     from storylm.config.load import to_yaml
 
     recipe, race = tmp_path / "recipe.yaml", tmp_path / "race"
@@ -176,11 +194,13 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(number, small, tmp_path)
     while not metrics.exists():
         assert process.poll() is None
         time.sleep(0.1)
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    send(process.pid, number)
     _, said = process.communicate(timeout=100)
     assert process.returncode == 128 + number, said
     assert "the same command goes on" in said
-    steps = len(metrics.read_text().splitlines())
+    before, spent = metrics.read_text(), race / "heat-0" / SPENT
+    seconds = float(spent.read_text())
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(metrics.read_text().splitlines()) > steps
+    assert metrics.read_text().startswith(before)  # not begun anew
+    assert float(spent.read_text()) > seconds

@@ -1,7 +1,7 @@
 """The folder of a run: whose it is, what may be written to it, and what its settings were."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,17 +100,25 @@ def flat_settings(config: RunConfig) -> dict[str, Any]:
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The same settings with local files named from the root, so that the run goes on from any working folder."""
-    data = {"source": _absolute(config.data.source), "validation": _absolute(config.data.validation)}
-    return config.model_copy(
-        update={"tokenizer": _absolute(config.tokenizer), "data": config.data.model_copy(update=data)}
-    )
+    return _with_files(config, Path.absolute)
 
 
-def _absolute(spec: str | None) -> str | None:
-    name, mark, options = (spec or "").partition("?")
-    if not name or name in CORPORA or name == "grammar" or (path := existing(name)) is None:
-        return spec
-    return f"{path.absolute()}{mark}{options}"
+def portable_settings(config: RunConfig) -> dict[str, Any]:
+    """As `flat_settings`, with only the names of local files: the same wherever they lie."""
+    return flat_settings(_with_files(config, lambda path: path.name))
+
+
+def _with_files(config: RunConfig, name_of: Callable[[Path], object]) -> RunConfig:
+    """The same settings, local files named otherwise."""
+
+    def named(spec: str | None) -> str | None:
+        name, mark, options = (spec or "").partition("?")
+        if not name or name in CORPORA or name == "grammar" or (path := existing(name)) is None:
+            return spec
+        return f"{name_of(path)}{mark}{options}"
+
+    data = {"source": named(config.data.source), "validation": named(config.data.validation)}
+    return config.model_copy(update={"tokenizer": named(config.tokenizer), "data": config.data.model_copy(update=data)})
 
 
 def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, object]]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from types import FrameType
 from typing import Any
 
 from storylm.config.errors import SetupError, UsageError
@@ -27,9 +28,10 @@ from storylm.data.preparing.plan import OWN
 from storylm.model.count import parameters
 from storylm.training.heat import RECIPE, RUN
 from storylm.training.manifest import MANIFEST
-from storylm.training.run_folder import differences, saved_config, with_absolute_paths
+from storylm.training.run_folder import differences, portable_settings, saved_config, with_absolute_paths
 
 RESULT, RESULTS, SPENT = "heat.json", "speedrun.json", "spent"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 Judge = Callable[[Path], float]  # bits per byte of the model in a folder
 
 
@@ -87,7 +89,7 @@ class Speedrun:
         return heat
 
     def finish(self, heats: Sequence[Heat]) -> dict[str, Any]:
-        """Write speedrun.json: the heats, their median and spread, the recipe, software and machine; what it says.
+        """Write speedrun.json: the heats, their median and spread, recipe, stories, software and machine; what it says.
 
         Raises `UsageError` where they were not all run on the same machine.
         """
@@ -106,7 +108,8 @@ class Speedrun:
             "parameters": parameters(self.config.model),
             "bits_per_byte": {"median": round(median(figures), 4), "min": min(figures), "max": max(figures)},
             "heats": [asdict(heat) for heat in heats],
-            **{key: session[key] for key in ("software", "machine", "started")},
+            "settings": portable_settings(self.config),
+            **{key: session[key] for key in ("stories", "software", "machine", "started")},
             "commits": list(dict.fromkeys(each["software"]["git"] for each in sessions)),
         }
         write_text(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
@@ -138,16 +141,23 @@ class Speedrun:
         environment = {**os.environ, **{name: str(path.absolute()) for name, path in caches.items()}}
         began = time.monotonic()
         command = [sys.executable, "-P", "-m", "storylm.training.heat", str(folder), str(began)]
+        asked = 0  # to stop: the exit code that says so
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal asked
+            asked = 128 + number
+            process.terminate()  # to a process that has had Ctrl-C itself, and is saving, this is nothing new
+
         with subprocess.Popen(command, env=environment) as process:
-            before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            numbers = [each for each in STOPS if signal.getsignal(each) is not signal.SIG_IGN]
+            before = {number: signal.signal(number, stop) for number in numbers}
             try:
                 code = process.wait()
-            except KeyboardInterrupt:  # which the process has had, too: it saves
-                code = process.wait()
             finally:
-                signal.signal(signal.SIGTERM, before)
-        # By a signal that came before it could take care of that itself.
-        stopped = {-signal.SIGINT: 130, -signal.SIGTERM: 143}.get(code, code)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+        # Also when it was over, or by a signal that came before the process could take care of that itself.
+        stopped = asked or {-signal.SIGINT: 130, -signal.SIGTERM: 143}.get(code, code)
         if stopped in (0, 130, 143):
             write_text(spent, str(earlier + time.monotonic() - began))
         if stopped in (130, 143):

@@ -9,14 +9,16 @@ from contextlib import contextmanager
 class Timer:
     """Times steps and the whole run. Judging, telling and saving are `pause`s: no part of the step they fall into.
 
-    `before` are the seconds that the run had used when it was interrupted. `seconds_per_step` is the median
-    of the last calls of `step`; 0 until two are done, as the first one compiles.
+    The run may have `started` (`time.monotonic`) some time ago, and its first step begins now. `before` are the
+    seconds that the run had used when it was interrupted. `seconds_per_step` is the median of the last calls of
+    `step`; 0 until two are done, as the first one compiles.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, started: float | None = None) -> None:
         self.before = 0.0
         self.seconds_per_step = 0.0
-        self._started = self._saved = self._stepped = time.monotonic()
+        self._saved = self._stepped = time.monotonic()
+        self._started = self._stepped if started is None else started
         self._recent: deque[float] = deque(maxlen=16)
         self._calls, self._seconds, self._tokens = 0, 0.0, 0
 
