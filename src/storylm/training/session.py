@@ -63,9 +63,8 @@ class Session:
         self.state = State()
         self._unread: list[Update] = []
         self._save_by_time = False
-        self._timer = Timer(
-            clock.started if isinstance(clock, MinuteClock) else None
-        )  # what counts, also once it goes on
+        # A run by the clock that is stopped and goes on has used up what was before this, too.
+        self._timer = Timer(clock.started if isinstance(clock, MinuteClock) else None)
         some, all_of_them = len(validation[: config.train.eval_stories]), len(validation)
         at_the_end = some if some == all_of_them or not config.train.judge_all else some + all_of_them
         tokens_per_story = validation_tokens / max(1, all_of_them)
