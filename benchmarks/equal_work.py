@@ -45,6 +45,8 @@ VALIDATION = SHARED / "data" / "tinystories-valid.txt.xz"
 HEAT = "heat-0/run"
 MUCH = 0.05  # of the processors' time: what more takes from a run, it shows in its figure
 PROMPT = "Once upon a time, there was"
+OURS, FAITHFUL, PEERS = "storylm's own recipes", "published shapes, trained by storylm", "other programs"
+KINDS = {OURS: "tab:blue", FAITHFUL: "lightsteelblue", PEERS: "tab:gray"}
 
 # What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps.
 GPT2_33M = ("train.batch_size=8", "train.accumulation=1", "optim.warmup_steps=30")
@@ -176,28 +178,29 @@ def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Cor
 
 
 def draw(entries: Measured, minutes: float, path: Path) -> None:
-    """A bar for each result, the best on top: storylm's own recipes, published settings in storylm, and peers."""
+    """A bar for each result, the best on top, coloured by kind."""
     from matplotlib.figure import Figure
 
     rows = sorted((row for row in entries.values() if "failed" not in row), key=lambda row: row["bits_per_byte"])
     figure = Figure((8, 1 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for kind, colour in (("storylm's own", "tab:blue"), ("in storylm", "lightsteelblue"), ("by others", "tab:gray")):
+    for kind, colour in KINDS.items():
         of = [place for place, row in enumerate(rows) if kind_of(row) == kind]
         bars = axes.barh(of, [rows[place]["bits_per_byte"] for place in of], color=colour, label=kind)
         axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axes.invert_yaxis()
+    axes.margins(x=0.1)
     axes.set_xlabel(f"bits per byte after {minutes:g} minutes (less is better)")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
     figure.savefig(path, dpi=110)
 
 
 def kind_of(row: Measured) -> str:
     """Whose recipe, and who trained."""
     if row["trainer"] != "storylm":
-        return "by others"
-    return "storylm's own" if row["preset"].startswith("story-") else "in storylm"
+        return PEERS
+    return OURS if row["preset"].startswith("story-") else FAITHFUL
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:

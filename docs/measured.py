@@ -128,11 +128,11 @@ def equal_work() -> str:
         "| system | what it is | parameters | tokens seen | of the time stolen | bits per byte |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    from equal_work import kind_of
+    from equal_work import OURS, kind_of
 
     rows = _by_figure(read("equal-work")["entries"])
     for row in rows:
-        figure = f"**{row['bits_per_byte']:.3f}**" if kind_of(row) == "storylm's own" else f"{row['bits_per_byte']:.3f}"
+        figure = f"**{row['bits_per_byte']:.3f}**" if kind_of(row) == OURS else f"{row['bits_per_byte']:.3f}"
         stolen = f"{row['stolen']:.0%}" if "stolen" in row else "unknown"
         sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M | {stolen}"
         lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
