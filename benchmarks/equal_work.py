@@ -150,17 +150,26 @@ def judged(model: Path, corpus: Corpus) -> Measured:
     }
 
 
+def config_of(entry: Entry, options: argparse.Namespace) -> RunConfig:
+    """The settings of the entry's run."""
+    return configured(entry.preset, list(overrides_of(entry, options)))
+
+
 def settings_of(entry: Entry, options: argparse.Namespace) -> dict[str, Any]:
     """All that decides what comes of it; files by their names."""
-    return portable_settings(configured(entry.preset, list(overrides_of(entry, options))))
+    return portable_settings(config_of(entry, options))
 
 
 def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Corpus) -> Measured:
     """Train and judge one entry; what it is and what it came to, or "failed" with the reason."""
-    overrides, settings = overrides_of(entry, options), settings_of(entry, options)
+    config, stolen = config_of(entry, options), Stolen()
     about: dict[str, Any] = {"name": entry.name, "what": entry.what, "preset": entry.preset, "trainer": entry.trainer}
-    about |= {"settings": settings, "commit": commit(), "machine": machine("cpu"), "versions": versions()}
-    config, stolen = configured(entry.preset, list(overrides)), Stolen()
+    about |= {
+        "settings": portable_settings(config),
+        "commit": commit(),
+        "machine": machine("cpu"),
+        "versions": versions(),
+    }
     if entry.trainer == "storylm":
         try:
             model, done = train_ours(config, folder)
@@ -168,7 +177,7 @@ def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Cor
             return about | {"failed": str(error)}
     else:
         tokens, seconds = str(folder / "train.bin"), 60 * options.minutes
-        turn = Turn(entry.trainer, entry.preset, overrides, tokens, str(folder), seconds=seconds)
+        turn = Turn(entry.trainer, entry.preset, overrides_of(entry, options), tokens, str(folder), seconds=seconds)
         model, done = train_theirs(turn, config)
     if "failed" in done:
         return about | done
@@ -193,6 +202,7 @@ def draw(entries: Measured, minutes: float, path: Path) -> None:
     axes.margins(x=0.1)
     axes.set_xlabel(f"bits per byte after {minutes:g} minutes (less is better)")
     axes.legend(loc="upper right")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 

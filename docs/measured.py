@@ -124,12 +124,12 @@ def short(name: str | None) -> str:
 
 def equal_work() -> str:
     """What each system makes of the same text in the same minutes, the best first."""
+    from equal_work import OURS, kind_of
+
     lines = [
         "| system | what it is | parameters | tokens seen | of the time stolen | bits per byte |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    from equal_work import OURS, kind_of
-
     rows = _by_figure(read("equal-work")["entries"])
     for row in rows:
         figure = f"**{row['bits_per_byte']:.3f}**" if kind_of(row) == OURS else f"{row['bits_per_byte']:.3f}"
@@ -137,13 +137,8 @@ def equal_work() -> str:
         sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M | {stolen}"
         lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
     (machine,) = {machine_of(row["machine"]) for row in rows}
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Bold: storylm's own recipes. All on {machine}; stolen is what its host gave to others meanwhile.",
-        ]
-    )
+    note = f"Bold: storylm's own recipes. All on {machine}; stolen is what its host gave to others meanwhile."
+    return "\n".join([*lines, "", note])
 
 
 def equal_work_stories() -> str:

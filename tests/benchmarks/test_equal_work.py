@@ -173,8 +173,7 @@ def test_an_unknown_system_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_entry_has_settings_that_exist() -> None:
     options = equal_work.arguments([])
     for entry in equal_work.ENTRIES:
-        config = equal_work.configured(entry.preset, list(equal_work.overrides_of(entry, options)))
-        assert config.train.minutes == 10
+        assert equal_work.config_of(entry, options).train.minutes == 10
 
 
 def test_results_of_another_machine_are_not_added_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
