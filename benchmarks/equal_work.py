@@ -98,14 +98,14 @@ ENTRIES = [
     # transformers' class draws the matrices that write to the stream smaller than the published system did.
     Entry(
         "gpt2-33m, 2e-3, scaled",
-        "the same, with the Trainer's initial weights",
+        "learning rate 2e-3, initial weights as the Trainer's",
         "gpt2-33m",
         (*GPT2_33M, "optim.lr=2e-3", "model.init_outputs=scaled"),
     ),
     Entry("gpt2-33m, Trainer", "transformers' Trainer, bf16, 1e-4 as published", "gpt2-33m", GPT2_33M, "trainer-bf16"),
     Entry(
         "gpt2-33m, Trainer, 2e-3",
-        "the same, compiled, at our learning rate",
+        "transformers' Trainer, bf16, compiled, 2e-3",
         "gpt2-33m",
         (*GPT2_33M, "optim.lr=2e-3"),
         "trainer-bf16-compile",
