@@ -192,6 +192,7 @@ def test_who_does_not_read_is_dropped_and_its_stories_with_it(visited, stream, m
             while app_connections() and time.monotonic() - began < 14:  # before a connection at rest is closed
                 await asyncio.sleep(0.05)
             left.extend(app_connections())
+            await asyncio.sleep(1)  # for the batcher to end the step that it is in
 
     def app_connections() -> list[Any]:
         return [one for one in alive if not one.transport.is_closing() or one.transport.get_write_buffer_size()]
