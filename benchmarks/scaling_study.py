@@ -1,6 +1,6 @@
 """How a small model's loss depends on its size, its shape, its vocabulary and the tokens it saw: 49 small runs.
 
-    python benchmarks/scaling_study.py                          all of them, about an hour and a half on two cores
+    python benchmarks/scaling_study.py                          all of them, one after another
     python benchmarks/scaling_study.py --grid vocabulary        those of a grid: size, shape or vocabulary
     python benchmarks/scaling_study.py --fit --plot docs/images     fit the laws and draw, from what has been measured
 

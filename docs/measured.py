@@ -94,8 +94,8 @@ def speedrun() -> str:
         "| minutes | bits per byte | spread | seconds | tokens | recipe | parameters | machine | commit |",
         "|--:|--:|---|--:|--:|---|--:|---|---|",
     ]
-    for path in sorted(RESULTS.glob("speedrun-*.json"), key=lambda path: json.loads(path.read_text())["minutes"]):
-        record = json.loads(path.read_text(encoding="utf-8"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("speedrun-*.json")]
+    for record in sorted(records, key=lambda record: (record["minutes"], record["bits_per_byte"]["median"])):
         figure, heats, machine = record["bits_per_byte"], record["heats"], record["machine"]
         seconds, tokens = (median(heat[key] for heat in heats) for key in ("seconds", "tokens"))
         lines.append(
@@ -112,7 +112,7 @@ def recipe_of(record: dict[str, Any]) -> str:
     from storylm.training.run_folder import portable_settings
 
     usual, own = portable_settings(preset(record["recipe"])), ("data.source", "data.validation", "train.minutes")
-    settings = {**usual, **record.get("settings", {})}
+    settings = record["settings"]
     changed = [f"{key}={value}" for key, value in settings.items() if key not in own and value != usual.get(key)]
     return " ".join([record["recipe"], *changed])
 
@@ -137,7 +137,7 @@ def equal_work() -> str:
         sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M | {stolen}"
         lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
     (machine,) = {machine_of(row["machine"]) for row in rows}
-    note = f"Bold: storylm's own recipes. All on {machine}; stolen is what its host gave to others meanwhile."
+    note = f"Bold: {OURS}. All on {machine}; stolen is what its host gave to others meanwhile."
     return "\n".join([*lines, "", note])
 
 

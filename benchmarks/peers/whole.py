@@ -8,6 +8,7 @@ stopped. Rates fall by the clock, as if the user had known beforehand how many s
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def train_trainer(turn: Turn, config: RunConfig, prepared: Prepared, clock: Cloc
         data = Rows(turn, config)
 
     def together(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        watch.tokens += sum(len(row["input_ids"]) for row in rows)
+        watch.fetched.append(sum(len(row["input_ids"]) for row in rows))
         return padded(rows)
 
     Trainer(model, settings, together, data, callbacks=[watch]).train()
@@ -155,13 +156,18 @@ class ByTheClock(TrainerCallback):
     def __init__(self, config: RunConfig, clock: Clock):
         self.optim, self.clock = config.optim, clock
         self.steps = self.tokens = 0
+        self.fetched: deque[int] = deque()  # tokens of batches, which are fetched before they are trained on
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         factor = learning_rate_factor(self.optim, self.steps, self.clock.progress)
         for group in given["optimizer"].param_groups:
             group["lr"] = self.optim.lr * factor
 
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.tokens += self.fetched.popleft()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.on_substep_end(args, state, control)
         self.steps += 1
         control.should_training_stop = self.clock.progress >= 1
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_records_are_the_median_of_three_heats_that_kept_to_their_time() -> None
         heats = record["heats"]
         assert len(heats) >= 3
         assert max(heat["seconds"] for heat in heats) <= 60 * record["minutes"]
-        assert record["bits_per_byte"]["median"] == sorted(heat["bits_per_byte"] for heat in heats)[len(heats) // 2]
+        assert record["bits_per_byte"]["median"] == round(median(heat["bits_per_byte"] for heat in heats), 4)
         assert all(len(commit) == 40 for commit in record["commits"])
 
 
@@ -76,7 +77,6 @@ def test_a_record_tells_what_its_recipe_changed_and_whether_its_code_had_been(mo
     monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
     measured = importlib.import_module("measured")
     settings = portable_settings(preset("minutes-10")) | {"data.source": "some.txt", "train.minutes": 5.0}
-    assert measured.recipe_of({"recipe": "minutes-10"}) == "minutes-10"
     assert measured.recipe_of({"recipe": "minutes-10", "settings": settings}) == "minutes-10"
     settings["model.layers"] = 6
     assert measured.recipe_of({"recipe": "minutes-10", "settings": settings}) == "minutes-10 model.layers=6"

@@ -96,11 +96,12 @@ def test_flood(count: int, figures: Figures) -> None:
     # Small: four slots and 60 places. In full: as it comes.
     with Server(MODEL, *([] if full else ["--slots", "4", "--queue", "60"])) as one:
         assert asyncio.run(ask(one.port, "/v1/completions", long)).status == 200
-        assert asyncio.run(ask(one.port, "/v1/completions", large)).status == 400
         before = one.peak_bytes()
         answers, times, healthy = asyncio.run(flood(one.port))
         megabytes = (one.peak_bytes() - before) / 1e6
         assert asyncio.run(idle(one.port)) == (0, 0)
+        # In the flood all the large bodies may have been turned away.
+        assert asyncio.run(ask(one.port, "/v1/completions", large)).status == 400
     # What the large bodies ask for does not fit the model, which is said to those that are taken on.
     statuses = Counter((answer.status, number % 4 == 3) for number, answer in enumerate(answers))
     refused = [answer for answer in answers if answer.status == 429]
