@@ -12,8 +12,6 @@ SETTINGS = (
     "name=demo",
     "data.source=grammar?stories=20000&validation=300",
     "model.vocab_size=1024",
-    "data.context=512",
-    "train.batch_size=16",
     "train.eval_stories=100",
     "train.eval_every=50",
     "train.sample_every=0",
