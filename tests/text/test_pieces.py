@@ -34,6 +34,8 @@ def test_spans_of_ids_are_those_of_their_text(tokenizer_of, kind, text) -> None:
 @given(ids=ANY_IDS)
 @example([198, 199, 198, 68])  # llama2.c: bytes that are a character, and one that is none after them
 @example([35, 230, 420])
+@example([170, 95])  # own: the first two bytes of a surrogate, which are no character whatever follows
+@example([0xED, 0xA0, 0x80, 0x41])  # bytes: all of one
 def test_spans_end_where_the_decoded_text_does(tokenizer_of, kind, ids) -> None:
     """Whatever the ids are, parts of characters included: no drift."""
     tokenizer = tokenizer_of(kind)

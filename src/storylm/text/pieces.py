@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 _BYTE = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's name of a byte that no character's token stands for
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")  # no third byte makes it a character, but Python's decoder waits for one
 _BYTES = {character: byte for byte, character in enumerate(ALPHABET)}
 
 
@@ -110,6 +111,8 @@ class Spans:
     def _feed(self, content: bytes) -> int:
         """The number of the character that the last of these bytes belongs to."""
         self._whole += len(self._decoder.decode(content))
+        if _SURROGATE.fullmatch(self._partial()):
+            self._whole += len(self._decoder.decode(b"", final=True))
         return self._whole - (not self._partial())
 
     def _partial(self) -> bytes:
