@@ -92,7 +92,7 @@ def faithful(preset: str, published: str, ours: str, *scaled: str) -> list[Entry
 
 ENTRIES = [
     Entry("story-1m", "storylm's own", "story-1m"),
-    Entry("story-5m", "storylm's own, that of minutes-10", "story-5m"),
+    Entry("story-5m", "storylm's own", "story-5m"),
     Entry("story-15m", "storylm's own", "story-15m"),
     Entry("nanogpt", "nanoGPT's loop, fp32, AdamW at 8e-3", "gpt2-33m", (*NANOGPT, "optim.lr=8e-3"), "plain", True),
     *faithful("xs-3m", "5e-4", "3e-3", SHORT_WARMUP),
