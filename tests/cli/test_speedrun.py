@@ -34,7 +34,12 @@ def heats_of(monkeypatch: pytest.MonkeyPatch, *run: Heat) -> None:
     def heat(race: Speedrun, seed: int, judge) -> Heat:
         folder = race.folder / f"heat-{seed}" / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        session = {"software": {"git": "abc"}, "machine": {"cores": 2}, "stories": {}, "started": "today"}
+        session = {
+            "software": {"git": "abc"},
+            "machine": {"cpu": "some CPU", "cores": 2, "gpus": []},
+            "stories": {},
+            "started": "today",
+        }
         (folder / MANIFEST).write_text(json.dumps({"sessions": [session]}))
         return run[seed]
 

@@ -64,6 +64,8 @@ def test_a_heat_is_run_once_and_what_it_took_is_told(config, small, tmp_path, mo
     assert results["settings"]["data.validation"] == QUICK[-1].partition("=")[2]
     assert json.loads((tmp_path / "race" / "speedrun.json").read_text()) == results
     manifest = tmp_path / "race" / "heat-9" / RUN / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"platform": "', '"platform": "newer '))
+    race.finish([heat, Heat(9, 3.0, 1.0, 3, 4)])
     manifest.write_text(manifest.read_text().replace('"cores": ', '"cores": 1'))
     with pytest.raises(UsageError, match="different machines"):
         race.finish([heat, Heat(9, 3.0, 1.0, 3, 4)])

@@ -31,6 +31,7 @@ from storylm.training.manifest import MANIFEST
 from storylm.training.run_folder import differences, portable_settings, saved_config, with_absolute_paths
 
 RESULT, RESULTS, SPENT = "heat.json", "speedrun.json", "spent"
+HARDWARE = ("cpu", "cores", "gpus")  # what makes a machine another: a newer kernel does not
 STOPS = (signal.SIGINT, signal.SIGTERM)
 Judge = Callable[[Path], float]  # bits per byte of the model in a folder
 
@@ -96,7 +97,7 @@ class Speedrun:
         figures = [heat.bits_per_byte for heat in heats]
         sessions = [session for heat in heats for session in self._sessions(heat.seed)]
         session = sessions[0]
-        if any(each["machine"] != session["machine"] for each in sessions):
+        if any(each["machine"][part] != session["machine"][part] for each in sessions for part in HARDWARE):
             raise UsageError(
                 f"the heats in {self.folder} were run on different machines and make no record: "
                 "delete those that are not of this one, and run the command again"
