@@ -2,15 +2,13 @@
 
 `python -m peers.whole TURN.json BEGAN RESULT.json`, with benchmarks/ on the path. The clock runs from BEGAN, when the
 process was started (`time.monotonic`); the stories are prepared before that, and saving comes after the clock has
-stopped. Rates fall by the clock, as if the user had known beforehand how many steps there would be time for.
+stopped. Rates fall by storylm's own clock, as if the user had known how many steps there would be time for.
 """
 
 import json
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from storylm.model.loss import IGNORED
 from storylm.model.store import save
 from storylm.model.transformer import Transformer
 from storylm.optim.schedule import learning_rate_factor
+from storylm.training.clock import MinuteClock
 
 from .gpt import GPT
 from .hf_trainer import Rows, arguments
@@ -38,25 +37,7 @@ from .settings import config_of
 from .turn import Turn
 
 
-@dataclass
-class Clock:
-    """How much of the turn's time is over."""
-
-    turn: Turn
-    began: float
-
-    @property
-    def seconds(self) -> float:
-        """Since the process was started."""
-        return time.monotonic() - self.began
-
-    @property
-    def progress(self) -> float:
-        """The share of the time that is over."""
-        return self.seconds / self.turn.seconds
-
-
-def train_plain(turn: Turn, config: RunConfig, prepared: Prepared, clock: Clock) -> dict[str, Any]:
+def train_plain(turn: Turn, config: RunConfig, prepared: Prepared, clock: MinuteClock) -> dict[str, Any]:
     """nanoGPT's loop: fp32, not compiled, as its README says for a CPU."""
     if turn.flags:
         raise SystemExit(f"{turn.contender}: this loop is fp32 and not compiled; leave out {', '.join(turn.flags)}")
@@ -64,7 +45,7 @@ def train_plain(turn: Turn, config: RunConfig, prepared: Prepared, clock: Clock)
     model, optim, rows, context = GPT(shape_of(config)), config.optim, config.train.batch_size, config.row_length
     optimizer = model.configure_optimizers(optim.weight_decay, optim.lr, optim.betas, "cpu")
     dtype, steps = token_dtype(config.model.vocab_size), 0
-    while (done := clock.progress) < 1:
+    while (done := clock.progress(steps)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = optim.lr * learning_rate_factor(optim, steps, done)
         _, loss = model(*get_batch(turn.tokens, dtype, rows, context, "cpu"))
@@ -74,7 +55,7 @@ def train_plain(turn: Turn, config: RunConfig, prepared: Prepared, clock: Clock)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         steps += 1
-    seconds = clock.seconds
+    seconds = clock.elapsed()
     save(as_transformer(model, config), prepared.tokenizer, Path(turn.folder) / "model")
     return {"seconds": seconds, "steps": steps, "tokens": steps * rows * context}
 
@@ -96,7 +77,7 @@ def as_transformer(model: GPT, config: RunConfig) -> Transformer:
     return ours
 
 
-def train_trainer(turn: Turn, config: RunConfig, prepared: Prepared, clock: Clock) -> dict[str, Any]:
+def train_trainer(turn: Turn, config: RunConfig, prepared: Prepared, clock: MinuteClock) -> dict[str, Any]:
     """The Trainer of transformers with its own class; rows as the preset has them: full, or one story in each."""
     torch.manual_seed(config.train.seed)
     described = to_config_json(config.model)
@@ -115,7 +96,7 @@ def train_trainer(turn: Turn, config: RunConfig, prepared: Prepared, clock: Cloc
         return padded(rows)
 
     Trainer(model, settings, together, data, callbacks=[watch]).train()
-    seconds = clock.seconds
+    seconds = clock.elapsed()
     folder = Path(turn.folder) / "model"
     model.save_pretrained(folder)
     prepared.tokenizer.save(folder)
@@ -153,13 +134,13 @@ def padded(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class ByTheClock(TrainerCallback):
     """Sets the learning rate, counts, and ends the training when the time is over."""
 
-    def __init__(self, config: RunConfig, clock: Clock):
+    def __init__(self, config: RunConfig, clock: MinuteClock):
         self.optim, self.clock = config.optim, clock
         self.steps = self.tokens = 0
         self.fetched: deque[int] = deque()  # tokens of batches, which are fetched before they are trained on
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        factor = learning_rate_factor(self.optim, self.steps, self.clock.progress)
+        factor = learning_rate_factor(self.optim, self.steps, self.clock.progress(self.steps))
         for group in given["optimizer"].param_groups:
             group["lr"] = self.optim.lr * factor
 
@@ -169,10 +150,10 @@ class ByTheClock(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.on_substep_end(args, state, control)
         self.steps += 1
-        control.should_training_stop = self.clock.progress >= 1
+        control.should_training_stop = self.clock.progress(self.steps) >= 1
 
 
-KINDS: dict[str, Callable[[Turn, RunConfig, Prepared, Clock], dict[str, Any]]] = {
+KINDS: dict[str, Callable[[Turn, RunConfig, Prepared, MinuteClock], dict[str, Any]]] = {
     "plain": train_plain,
     "trainer": train_trainer,
 }
@@ -182,5 +163,6 @@ if __name__ == "__main__":
     turn_file, began, result_file = sys.argv[1:]
     turn = Turn.read(Path(turn_file))
     config = config_of(turn)
-    done = KINDS[turn.kind](turn, config, prepare_cached(config, quiet=True), Clock(turn, float(began)))
+    clock = MinuteClock(turn.seconds / 60, started=float(began))
+    done = KINDS[turn.kind](turn, config, prepare_cached(config, quiet=True), clock)
     Path(result_file).write_text(json.dumps(done), encoding="utf-8")

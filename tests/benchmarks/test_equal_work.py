@@ -13,7 +13,7 @@ from peers.gpt import GPT
 from peers.machine import Stolen
 from peers.plain import shape_of
 from peers.settings import config_of
-from peers.whole import KINDS, Clock, Stories, as_transformer, padded
+from peers.whole import KINDS, Stories, as_transformer, padded
 
 from benchmarks.tiny import turn
 from storylm.config.errors import SetupError
@@ -22,6 +22,7 @@ from storylm.config.schema import RunConfig
 from storylm.data.prepare import prepare_cached
 from storylm.evaluation.corpus import Corpus
 from storylm.model.loss import IGNORED
+from storylm.training.clock import MinuteClock
 
 UNIFORM = math.log(320)  # nats per token of a model to which all tokens of the small vocabulary are alike
 SMALL = [
@@ -71,15 +72,14 @@ def test_a_padded_row_is_a_story_between_its_two_ends(tmp_path: Path) -> None:
     assert max(map(len, Stories(tokens, 20).rows)) == 21
 
 
-class Steps(Clock):
+class Steps(MinuteClock):
     """A clock that goes on by a hundredth of the time whenever it is looked at, however busy the machine is."""
 
     looks = 0
 
-    @property
-    def seconds(self) -> float:
+    def elapsed(self) -> float:
         self.looks += 1
-        return self.turn.seconds * self.looks / 100
+        return 60 * self.minutes * self.looks / 100
 
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:.*pin_memory.*")
@@ -99,7 +99,7 @@ def test_what_peers_save_is_what_they_trained(
     quick = ("optim.lr=1e-2", "optim.warmup_steps=5", "model.context=32", "data.context=32", *settings)
     given = replace(given, overrides=(*given.overrides, *quick))
     config = config_of(given)
-    done = KINDS[given.kind](given, config, prepare_cached(config, quiet=True), Steps(given, 0.0))
+    done = KINDS[given.kind](given, config, prepare_cached(config, quiet=True), Steps(given.seconds / 60))
     assert done["steps"] > 45
     full = done["steps"] * config.train.batch_size * config.row_length
     assert full / 4 < done["tokens"] <= full if config.data.layout == "padded" else done["tokens"] == full

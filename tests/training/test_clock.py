@@ -27,6 +27,20 @@ def test_minutes_begin_when_the_clock_is_made(now: Now) -> None:
     assert clock.progress(9) == 1
 
 
+def test_what_comes_before_the_second_step_is_no_share_of_the_run(now: Now) -> None:
+    """Preparing and compiling: a warm-up of a tenth would be over before the second step."""
+    clock = MinuteClock(minutes=2)
+    now.seconds += 5
+    assert clock.progress(0) == 0
+    now.seconds += 15
+    assert clock.progress(1) == 0
+    now.seconds += 10
+    assert clock.progress(2) == 0.1
+    now.seconds += 90
+    assert clock.progress(20) == 1
+    assert MinuteClock(minutes=2, before=30, lead=20).progress(3) == 0.1
+
+
 def test_seconds_before_an_interruption_count(now: Now) -> None:
     clock = MinuteClock(minutes=1, before=45)
     assert clock.progress(10) == 0.75

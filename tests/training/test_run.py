@@ -354,6 +354,8 @@ def test_minutes_count_over_interruptions(small, tmp_path, monkeypatch) -> None:
     clock.now += 10_000
     assert train_run(config, tmp_path / "run").steps >= 40
     assert clock.now - start - 10_000 <= 120
+    state = json.loads((tmp_path / "run/checkpoints/last/trainer_state.json").read_text())["values"]["state"]
+    assert state["lead"] == 31  # of the first session: the model and a step
 
 
 def test_early_stopping_ends_a_run_without_gain(small, tmp_path) -> None:

@@ -23,22 +23,30 @@ class MinuteClock:
     """A run that ends on time: the last step, the last evaluation and saving all fit into `minutes`.
 
     `before` are the seconds that an interrupted run had used. What the end will take (`reserve`) becomes
-    known as the run goes, so the share done is an estimate that gets better.
+    known as the run goes, so the share done is an estimate that gets better. It is counted from the end of the first
+    step (`lead` seconds after the start): compiling, which that step waits for, would use up a schedule's warm-up.
     """
 
     minutes: float
     before: float = 0.0
+    lead: float = 0.0
     reserve: float = 0.0
     seconds_per_step: float = 0.0
     started: float = field(default_factory=lambda: time.monotonic())  # looked up when called
 
     def progress(self, step: int) -> float:
         """As of `StepClock`; 1 as soon as another step would not end in time."""
-        elapsed = self.before + time.monotonic() - self.started
+        elapsed = self.elapsed()
         budget = max(self.minutes * 60.0 - self.reserve, 1e-9)
-        if step > 0 and elapsed + self.seconds_per_step > budget:
+        if elapsed + (self.seconds_per_step if step > 0 else 0.0) > budget:
             return 1.0
-        return elapsed / budget
+        if step <= 1:
+            self.lead = elapsed
+        return (elapsed - self.lead) / max(budget - self.lead, 1e-9)
+
+    def elapsed(self) -> float:
+        """Seconds used, those before an interruption with them."""
+        return self.before + time.monotonic() - self.started
 
     def observe(self, seconds_per_step: float, reserve: float) -> None:
         """Note how long a step takes now, and the evaluation and saving at the end (seconds)."""

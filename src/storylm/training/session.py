@@ -186,6 +186,8 @@ class Session:
         """Write the checkpoint `last`, and `best` with it where asked."""
         self._read()
         self.state.seconds = self._timer.elapsed()
+        if isinstance(self.clock, MinuteClock):
+            self.state.lead = self.clock.lead
         tensors, optimizers = optimizer_tensors(self.learner.optimizers, self.learner.model)
         tensors |= raw_tensors(self.learner.model, self.learner.wrapped.average)
         values = {
@@ -234,7 +236,7 @@ class Session:
         self.state = State(**{name: value for name, value in saved.values["state"].items() if name in known})
         self._timer.before = self.state.seconds
         if isinstance(self.clock, MinuteClock):
-            self.clock.before = self.state.seconds
+            self.clock.before, self.clock.lead = self.state.seconds, self.state.lead
 
     # ------------------------------------------------------------------------------------------------
 

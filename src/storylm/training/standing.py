@@ -11,6 +11,7 @@ class State:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    lead: float = 0.0  # of them, until the first step was made; 0 where steps are counted
     skipped: int = 0
     bad_in_a_row: int = 0
     without_gain: int = 0
