@@ -91,7 +91,12 @@ class OptimConfig(Settings):
         default="cosine", description="shape after warm-up"
     )
     warmup_steps: int = Field(default=100, ge=0, description="steps of linear warm-up")
-    warmup_share: float | None = Field(default=None, ge=0, lt=1, description="share of the run instead of warmup_steps")
+    warmup_share: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of the run instead of warmup_steps; of its minutes after the first step, which may compile",
+    )
     decay_share: float = Field(
         default=0.2, gt=0, le=1, description="wsd: the final share of the run in which the rate falls linearly"
     )
