@@ -1,6 +1,6 @@
 """What an epoch of TinyStories takes with every preset: this machine's speed measured, other machines' by arithmetic.
 
-    python benchmarks/reproduce.py                      every published preset, half a minute each
+    python benchmarks/reproduce.py                      every published preset, one to ten minutes each
     python benchmarks/reproduce.py gpt2-33m nano-22m    some; the others' figures stay in the file
 
 `storylm plan` rehearses each preset as published (its batch, dropout and optimizer) on random tokens of the right

@@ -20,7 +20,7 @@ def plan(
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, as in train.minutes=10."),
     config_file: Path = typer.Option(None, "--config", help="A YAML file of settings, over the preset's."),
     probe: bool = typer.Option(
-        True, "--probe/--no-probe", help="Rehearse the run for half a minute to measure speed and memory."
+        True, "--probe/--no-probe", help="Rehearse some steps of the run to measure speed and memory."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, with null for what is not known."),
 ) -> None:

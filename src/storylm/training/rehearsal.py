@@ -1,4 +1,4 @@
-"""A run of some seconds that does everything a run does, to measure what one takes. `probe` starts it as a process.
+"""A run of a few steps that does everything a run does, to measure what one takes. `probe` starts it as a process.
 
     python -m storylm.training.rehearsal < SETTINGS.yaml
 
@@ -42,6 +42,7 @@ from storylm.training.signals import StopSignal
 
 STEPS, SECONDS = 20, 30.0  # whichever comes first, once the first step is done, but
 FEWEST_STEPS, FEWEST_SECONDS = 3, 2.0
+ENOUGH_SECONDS = 60.0  # after which no further step begins, however few there were
 AT_ONCE = 16  # full rows that `evaluate` takes at a time
 Say = Callable[[dict[str, Any]], None]
 
@@ -75,18 +76,15 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
         return {"first_step": first}
     steps: list[float] = []
     began = time.perf_counter()
-    while (
-        len(steps) < FEWEST_STEPS
-        or (passed := time.perf_counter() - began) < FEWEST_SECONDS
-        or (len(steps) < STEPS and passed < SECONDS)
-    ):
+    while _more(len(steps), time.perf_counter() - began):
         say({"doing": f"step {len(steps) + 1}"})
         steps.append(seconds(step))
     session.log()
     figures = {
         "first_step": first,
         "steps": len(steps),
-        "step": median(steps[1:] if config.data.layout == "padded" else steps),  # padded, the first has a new width
+        # Padded, the first has a new width.
+        "step": median(steps[1:] if config.data.layout == "padded" and len(steps) > 1 else steps),
         "rows": rows,
         "compiled": compiled,
         "compiled_anew": _compiled_anew(),
@@ -102,6 +100,19 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
     session.observers.close()
     figures["memory"] = peak_memory(device)
     return figures
+
+
+def _more(steps: int, seconds: float) -> bool:
+    """Whether another step is to be measured, after so many in so many seconds.
+
+    >>> [_more(0, 0.0), _more(1, 40.0), _more(1, 61.0), _more(3, 31.0), _more(20, 1.0), _more(21, 2.0)]
+    [True, True, False, False, True, False]
+    """
+    if not steps:
+        return True
+    if steps < FEWEST_STEPS:
+        return seconds < ENOUGH_SECONDS
+    return seconds < FEWEST_SECONDS or (steps < STEPS and seconds < SECONDS)
 
 
 def _session(
