@@ -44,7 +44,7 @@ class Plan:
 
 
 def plan_run(config: RunConfig, measure: bool = True, watch: Watch | None = None) -> Plan:
-    """The plan of a run on this machine. `measure` rehearses it for about half a minute, longer where steps are long (`training.probe`).
+    """The plan of a run on this machine. `measure` rehearses some steps of it (`training.probe`).
 
     Downloads and prepares nothing: the tokens of an epoch are known of prepared folders and of TinyStories.
     """

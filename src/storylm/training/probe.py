@@ -37,7 +37,7 @@ class Probe:
 
 
 def probe(config: RunConfig, watch: Watch | None = None) -> Probe:
-    """Rehearse the run of `config` for half a minute after compiling, longer where steps are long; `watch` is told what is being done.
+    """Rehearse some steps of the run of `config`; `watch` is told what is being done.
 
     Where the compiler had to work, the first step is rehearsed once more: the run, too, will find what it has kept.
 
