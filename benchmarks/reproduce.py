@@ -58,7 +58,9 @@ def main(given: list[str] | None = None) -> int:
         results = json.loads(options.output.read_text(encoding="utf-8"))
     results |= {"what": "tokens trained on per second"}
     for name in options.presets:
-        row = results["presets"][name] = planned(name)
+        row = planned(name)
+        rows = results["presets"] | {name: row}
+        results["presets"] = {each: rows[each] for each in published() if each in rows}
         write_text(options.output, json.dumps(results, indent=2) + "\n")
         console.print(f"{name}: {row.get('failed') or format(row['tokens_per_second'], ',.0f') + ' tokens/s'}")
     return int(any("failed" in row for row in results["presets"].values()))
