@@ -83,7 +83,7 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
     figures = {
         "first_step": first,
         "steps": len(steps),
-        # Padded, the first has a new width.
+        # Padded, the first has a new width, for which it may compile; the only one stands for all the same.
         "step": median(steps[1:] if config.data.layout == "padded" and len(steps) > 1 else steps),
         "rows": rows,
         "compiled": compiled,
