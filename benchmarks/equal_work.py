@@ -3,12 +3,14 @@
     python benchmarks/equal_work.py                          all of them, ten minutes each
     python benchmarks/equal_work.py story-1m nanogpt         some; the others' results stay in the file
     python benchmarks/equal_work.py --keep runs/equal-work   and the runs of storylm are kept in that folder
+    python benchmarks/equal_work.py --passes 0.5             half of the text for each, however long that takes
 
 The real stories of STORYLM_SHARED, one run after another, each in a process of its own. The clock counts everything
 from the start of the process, with empty caches; for storylm also preparing the stories and saving, for the others not.
 A tokenizer of one's own is trained before. A result is kept: the same command goes on where it was stopped; `--again`
 measures anew. Figures of another machine are not to be compared: there, name another --output. On a machine that is
-virtual each result says how much of the time its host gave to others.
+virtual each result says how much of the time its host gave to others. With --passes there is no clock: what counts is
+the text alone, so only what storylm trains takes part, and neither machine nor engine matters.
 
 Judged are all tokens of the validation stories, each once; of stories longer than a model's context the rest in windows
 that move by half of it, so that models with short contexts have to tell long stories to their end, too.
@@ -18,6 +20,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,17 +29,20 @@ from pathlib import Path
 from typing import Any
 
 from peers.data import SHARED, configured, sources, write_tokens
-from peers.machine import Stolen, commit, cores, machine, versions
+from peers.kept import keep, read
+from peers.machine import Stolen, commit, cores, machine, other_machine, versions
 from peers.rounds import BENCHMARKS, PATIENCE, Measured, run_module
 from peers.turn import Turn
 from rich.console import Console
 
 import storylm
-from storylm.config.errors import UserError
+from storylm.config.errors import SetupError, UserError
 from storylm.config.files import write_text
+from storylm.config.load import apply_overrides, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.evaluation.corpus import Corpus
 from storylm.model.count import parameters
+from storylm.training.heat import SETTINGS
 from storylm.training.run_folder import portable_settings
 from storylm.training.speedrun import Speedrun
 
@@ -51,9 +57,12 @@ COLOURS = {OURS: "tab:blue", FAITHFUL: "lightsteelblue", PEERS: "tab:gray"}
 # What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps, and
 # a warm-up of a tenth of the time, so that whoever makes fewer steps does not spend more of them in it.
 SHORT_WARMUP = "optim.warmup_share=0.1"
+XS_3M = ("train.batch_size=8", SHORT_WARMUP)
 GPT2_33M = ("train.batch_size=8", "train.accumulation=1", SHORT_WARMUP)
 WORD_20M = ("train.batch_size=16",)
-# nanoGPT's loop in the shape that two minutes were found best in, at the best of four learning rates (LOG.md).
+CS336_17M = ("train.batch_size=16", SHORT_WARMUP)
+SIMPLE_5M = ("train.batch_size=8", SHORT_WARMUP, "optim.lr=3e-3")
+# A loop like nanoGPT's in the shape that two minutes were found best in, at the best of four learning rates (LOG.md).
 NANOGPT = (
     "model.vocab_size=4096",
     "model.context=256",
@@ -94,8 +103,11 @@ ENTRIES = [
     Entry("story-1m", "storylm's own", "story-1m"),
     Entry("story-5m", "storylm's own", "story-5m"),
     Entry("story-15m", "storylm's own", "story-15m"),
-    Entry("nanogpt", "nanoGPT's loop, fp32, AdamW at 8e-3", "gpt2-33m", (*NANOGPT, "optim.lr=8e-3"), "plain", True),
-    *faithful("xs-3m", "5e-4", "3e-3", SHORT_WARMUP),
+    Entry("story-33m", "storylm's own", "story-33m"),
+    Entry(
+        "nanogpt", "a loop like nanoGPT's, fp32, AdamW at 8e-3", "gpt2-33m", (*NANOGPT, "optim.lr=8e-3"), "plain", True
+    ),
+    *faithful("xs-3m", "5e-4", "3e-3", *XS_3M),
     *faithful("gpt2-33m", "1e-4", "1e-3", *GPT2_33M),
     Entry("gpt2-33m, Trainer", "transformers' Trainer, bf16, 1e-4 as published", "gpt2-33m", GPT2_33M, "trainer-bf16"),
     Entry(
@@ -109,20 +121,43 @@ ENTRIES = [
     *faithful("nano-22m", "6e-4", "2e-3"),
     *faithful("mistral-40m", "2e-5", "1e-3"),
     Entry("mistral-40m, Trainer", "transformers' Trainer, bf16, 2e-5 as published", "mistral-40m", (), "trainer-bf16"),
+    Entry("cs336-17m", "CS336's, learning rate 2e-3, ours", "cs336-17m", CS336_17M),
+    Entry("simple-5m", "SimpleStories', learning rate 3e-3, ours", "simple-5m", SIMPLE_5M),
 ]
+# What peers train with, whatever the preset says that gives them their shape, rows and rates.
+USED = {
+    "plain": {"optim.optimizer": "adamw", "train.precision": "fp32", "train.compile": "off"},
+    "trainer-bf16": {"optim.optimizer": "adamw_torch_fused", "train.precision": "bf16", "train.compile": "off"},
+    "trainer-bf16-compile": {"optim.optimizer": "adamw_torch_fused", "train.precision": "bf16", "train.compile": "on"},
+}
 
 
 def overrides_of(entry: Entry, options: argparse.Namespace) -> tuple[str, ...]:
-    """All that is changed of the entry's preset, with the stories and the time."""
+    """All that is changed of the entry's preset, with the stories and how long."""
     tokenizer = ["tokenizer=bpe"] if entry.own_tokenizer else []
     stories = [*sources(entry.preset, options.data), *tokenizer, f"data.validation={options.validation}"]
-    return (*entry.overrides, *stories, f"train.minutes={options.minutes}", *options.set)
+    length = f"train.epochs={options.passes}" if options.passes else f"train.minutes={options.minutes}"
+    return (*entry.overrides, *stories, length, *options.set)
 
 
 def train_ours(config: RunConfig, folder: Path) -> tuple[Path, Measured]:
-    """A heat of a speedrun: the model's folder, and what it took."""
+    """A heat of a speedrun, or `storylm train` where there is no clock: the model's folder, and what it took."""
+    if config.train.minutes is None:
+        return train_passes(config, folder)
     heat = Speedrun(config, folder).heat(0, lambda model: 0.0)
     return folder / HEAT / "checkpoints/last", {key: getattr(heat, key) for key in ("seconds", "steps", "tokens")}
+
+
+def train_passes(config: RunConfig, folder: Path) -> tuple[Path, Measured]:
+    """`storylm train` in a process of its own, which looks at nothing by the way."""
+    write_text(recipe := folder / "recipe.yaml", to_yaml(apply_overrides(config, SETTINGS)))
+    command = [sys.executable, "-m", "storylm", "train", "--config", str(recipe), "--out", str(folder / HEAT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SetupError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    model = folder / HEAT / "checkpoints/last"
+    state = json.loads((model / "trainer_state.json").read_text(encoding="utf-8"))["values"]["state"]
+    return model, {"steps": state["step"], "tokens": state["tokens"]}
 
 
 def train_theirs(turn: Turn, config: RunConfig) -> tuple[Path, Measured]:
@@ -159,7 +194,8 @@ def run_of(entry: Entry, options: argparse.Namespace) -> RunConfig:
 
 def settings_of(entry: Entry, options: argparse.Namespace) -> dict[str, Any]:
     """All that decides what comes of it; files by their names."""
-    return portable_settings(run_of(entry, options))
+    settings = portable_settings(run_of(entry, options)) | USED.get(entry.trainer, {})
+    return {key: value for key, value in settings.items() if key != "about"}
 
 
 def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Corpus) -> Measured:
@@ -170,7 +206,7 @@ def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Cor
         "what": entry.what,
         "preset": entry.preset,
         "trainer": entry.trainer,
-        "settings": portable_settings(config),
+        "settings": settings_of(entry, options),
         "commit": commit(),
         "machine": machine("cpu"),
         "versions": versions(),
@@ -191,7 +227,7 @@ def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Cor
     return about | done | judged(model, corpus)
 
 
-def draw(entries: Measured, minutes: float, path: Path) -> None:
+def draw(entries: Measured, length: str, path: Path) -> None:
     """A bar for each result, the best on top, coloured by kind."""
     from matplotlib.figure import Figure
 
@@ -205,7 +241,7 @@ def draw(entries: Measured, minutes: float, path: Path) -> None:
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.1)
-    axes.set_xlabel(f"bits per byte after {minutes:g} minutes (less is better)")
+    axes.set_xlabel(f"bits per byte after {length} (less is better)")
     axes.legend(loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -225,48 +261,55 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help=f"of {'; '.join(names)} (default: all)")
     add("--minutes", type=float, default=10.0)
+    add("--passes", type=float, help="over the stories, instead of minutes")
     add("--data", default=str(DATA), help="stories to train on")
     add("--validation", default=str(VALIDATION), help="stories to judge by")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all presets")
     add("--again", action="store_true", help="also what has been measured")
     add("--keep", type=Path, metavar="FOLDER", help="where storylm's runs are kept (default: nowhere)")
     add("--plot", type=Path, metavar="PNG", help="draw the results there (needs storylm[report])")
-    add("--output", type=Path, default=BENCHMARKS / "results" / "equal-work.json")
+    add(
+        "--output",
+        type=Path,
+        help="(default: equal-work.json or, with --passes, equal-text.json in benchmarks/results)",
+    )
     options = parser.parse_args(given)
+    names = [entry.name for entry in ENTRIES if options.passes is None or entry.trainer == "storylm"]
     if unknown := sorted(set(options.names) - set(names)):
         parser.error(f"unknown name {unknown[0]!r}: there are {'; '.join(names)}")
+    options.names = options.names or names
+    usual = "equal-text.json" if options.passes else "equal-work.json"
+    options.output = options.output or BENCHMARKS / "results" / usual
     return options
 
 
 def main(given: list[str] | None = None) -> int:
     """Measure, write and print."""
     options, console = arguments(given), Console(stderr=True, highlight=False)
-    results: dict[str, Any] = {"entries": {}}
-    if options.output.is_file():
-        results = json.loads(options.output.read_text(encoding="utf-8"))
-    if any(row.get("machine", machine("cpu")) != machine("cpu") for row in results["entries"].values()):
+    results = read(options.output, "entries")
+    if other_machine(results["entries"].values()):
         console.print(f"{options.output} has results of another machine: name another --output")
         return 2
-    results |= {"what": "bits per byte after the same minutes on the same text"}
     corpus = Corpus(options.validation)
-    wanted = [entry for entry in ENTRIES if entry.name in (options.names or [each.name for each in ENTRIES])]
+    wanted = [entry for entry in ENTRIES if entry.name in options.names]
+    length = f"{options.passes:g} passes" if options.passes else f"{options.minutes:g} minutes"
     for entry in wanted:
         row = results["entries"].get(entry.name, {})
         if not options.again and "failed" not in row and row.get("settings") == settings_of(entry, options):
             continue
         with tempfile.TemporaryDirectory(prefix="storylm-bench-") as place:
             os.environ["STORYLM_CACHE"] = str(Path(place) / "cache")
-            row = results["entries"][entry.name] = measure(entry, options, folder := Path(place) / "run", corpus)
+            row = measure(entry, options, folder := Path(place) / "run", corpus)
             if options.keep and entry.trainer == "storylm" and "failed" not in row:
                 shutil.copytree(folder / HEAT, options.keep / entry.name.replace(", ", "-"), dirs_exist_ok=True)
-        write_text(options.output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        results = keep(options.output, "entries", entry.name, row, what=f"bits per byte after {length}")
         console.print(f"{entry.name}: {row.get('failed') or row['bits_per_byte']}")
-        if row.get("stolen", 0) > MUCH:
+        if options.passes is None and row.get("stolen", 0) > MUCH:
             console.print(
                 f"{row['stolen']:.0%} of the time was other machines' of this host: measure again, with --again"
             )
     if options.plot:
-        draw(results["entries"], options.minutes, options.plot)
+        draw(results["entries"], length, options.plot)
     return int(any("failed" in row for row in results["entries"].values()))
 
 

@@ -1,10 +1,11 @@
-"""What an epoch of TinyStories takes with every preset: this machine's speed measured, other machines' by arithmetic.
+"""What an epoch of TinyStories takes with every preset on this machine's processor.
 
     python benchmarks/reproduce.py                      every published preset, one to ten minutes each
     python benchmarks/reproduce.py gpt2-33m nano-22m    some; the others' figures stay in the file
 
 `storylm plan` rehearses each preset as published (its batch, dropout and optimizer) on random tokens of the right
-shape; docs/reproduce.md is made of what it says.
+shape; docs/reproduce.md is made of what it says. Where there is a GPU it is left alone. Figures of another processor
+are not to be mixed: there, name another --output.
 """
 
 import argparse
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from peers.data import SHARED
-from peers.machine import commit, machine, versions
+from peers.kept import keep, read
+from peers.machine import commit, machine, other_machine, versions
 from peers.rounds import BENCHMARKS
 from rich.console import Console
 
-from storylm.config.files import write_text
 from storylm.config.load import preset, preset_names
 from storylm.training.corpus_size import epoch_tokens
 
@@ -35,7 +36,7 @@ def published() -> list[str]:
 def planned(name: str) -> dict[str, Any]:
     """What `storylm plan` says of a preset, in a process of its own."""
     tokenizer = SHARED / "reference" / preset(name).tokenizer
-    command = [sys.executable, "-m", "storylm", "plan", name, "--json", "train.compile=on"]
+    command = [sys.executable, "-m", "storylm", "plan", name, "--json", "train.compile=on", "train.device=cpu"]
     command += [f"tokenizer={tokenizer}"] if tokenizer.is_dir() else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -53,15 +54,13 @@ def main(given: list[str] | None = None) -> int:
     options, console = parser.parse_args(given), Console(stderr=True, highlight=False)
     if unknown := sorted(set(options.presets) - set(published())):
         parser.error(f"{unknown[0]!r} is no published preset: there are {', '.join(published())}")
-    results: dict[str, Any] = {"presets": {}}
-    if options.output.is_file():
-        results = json.loads(options.output.read_text(encoding="utf-8"))
-    results |= {"what": "tokens trained on per second"}
+    results = read(options.output, "presets")
+    if other_machine(results["presets"].values()):
+        console.print(f"{options.output} has results of another machine: name another --output")
+        return 2
     for name in options.presets:
         row = planned(name)
-        rows = results["presets"] | {name: row}
-        results["presets"] = {each: rows[each] for each in published() if each in rows}
-        write_text(options.output, json.dumps(results, indent=2) + "\n")
+        results = keep(options.output, "presets", name, row, what="tokens trained on per second")
         console.print(f"{name}: {row.get('failed') or format(row['tokens_per_second'], ',.0f') + ' tokens/s'}")
     return int(any("failed" in row for row in results["presets"].values()))
 

@@ -15,11 +15,12 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from peers.data import REAL, configured
+from peers.kept import keep, read, write
 from peers.machine import commit, machine, versions
 from peers.rounds import BENCHMARKS, PATIENCE
 from rich.console import Console
@@ -28,11 +29,11 @@ from study.pictures import chosen, draw
 from study.words import nats_by_kind
 
 import storylm
-from storylm.config.files import write_text
 from storylm.data.grammar import entropy
 from storylm.data.prepare import prepare_cached
 from storylm.model.count import flops_per_token, parameters
-from storylm.report.law import fit, ranges
+from storylm.report.law import Law, fit, ranges
+from storylm.training.run_folder import portable_settings
 
 DATA = {
     "grammar": "grammar?stories=50000&validation=400",
@@ -50,15 +51,25 @@ QUIET = (
 )
 
 
+def overrides_of(point: Point, steps: int, changes: list[str]) -> list[str]:
+    """All that is changed of story-1m."""
+    return [f"data.source={DATA[point.source]}", *QUIET, *point.overrides(steps), *changes]
+
+
+def settings_of(point: Point, changes: list[str]) -> dict[str, Any]:
+    """What a point is trained with, but for its steps, which follow from its budget."""
+    settings = portable_settings(configured("story-1m", overrides_of(point, 1, changes)))
+    return {key: value for key, value in settings.items() if key not in ("about", "train.steps")}
+
+
 def measure(point: Point, folder: Path, changes: list[str]) -> dict[str, Any]:
     """Train and judge one point."""
-    source = [f"data.source={DATA[point.source]}", "data.validation_share=0.04", f"model.vocab_size={point.vocab_size}"]
-    prepared = prepare_cached(configured("story-1m", [*source, *changes]), quiet=True)
+    prepared = prepare_cached(configured("story-1m", overrides_of(point, 1, changes)), quiet=True)
     tokens = point.budget
     if point.grid == "vocabulary":  # as many as the vocabulary makes of so many bytes
         tokens = round(point.budget * prepared.tokens("train") / prepared.bytes("train"))
     steps = max(1, round(tokens / (ROW * ROWS)))
-    overrides = [*source, *QUIET, *point.overrides(steps), *changes]
+    overrides = overrides_of(point, steps, changes)
     command = [sys.executable, "-m", "storylm", "train", "story-1m", *overrides, "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     about = {"grid": point.grid, "source": point.source, "layers": point.layers, "width": point.width}
@@ -78,7 +89,10 @@ def measure(point: Point, folder: Path, changes: list[str]) -> dict[str, Any]:
         "bits_per_byte": round(likelihood.bits_per_byte, 4),
         "nats_per_token": round(likelihood.nats_per_token, 4),
         "nats_per_word": nats_by_kind(model, tokenizer, held_out),
+        "settings": settings_of(point, changes),
         "commit": commit(),
+        "machine": machine("cpu"),
+        "versions": versions(),
     }
 
 
@@ -99,6 +113,13 @@ def laws(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def fitted(results: dict[str, Any]) -> dict[str, Law]:
+    """The law of each source, with its floor free, of those that the file has."""
+    parts = [part.name for part in fields(Law)]
+    free = [law for law in results.get("laws", []) if not law["floor_given"]]
+    return {law["source"]: Law(**{part: law[part] for part in parts}) for law in free}
+
+
 def main(given: list[str] | None = None) -> int:
     """Measure and write; or fit and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,22 +130,20 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw, measure nothing (needs storylm[report])")
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results" / "scaling-study.json")
     options, console = parser.parse_args(given), Console(stderr=True, highlight=False)
-    results: dict[str, Any] = {"runs": {}}
-    if options.output.is_file():
-        results = json.loads(options.output.read_text(encoding="utf-8"))
+    results = read(options.output, "runs")
     runs = results["runs"]
     if options.fit:
         results["laws"] = laws(list(runs.values()))
-        write_text(options.output, json.dumps(results, indent=1) + "\n")
+        write(options.output, results)
     if options.plot:
-        draw(list(runs.values()), options.plot)
+        draw(list(runs.values()), fitted(results), options.plot)
     if options.fit or options.plot:
         return 0
-    results |= {"what": "losses of small runs", "machine": machine("cpu"), "versions": versions()}
 
     def measured(point: Point) -> bool:
-        row = runs.get(point.name, {"failed": "never begun"})
-        return "failed" not in row and row["changes"] == options.set
+        row, now = runs.get(point.name, {"failed": "never begun"}), settings_of(point, options.set)
+        as_now = row.get("settings", now) == now  # the first rows do not say; their commit does
+        return "failed" not in row and row["changes"] == options.set and as_now
 
     grid = [
         point for point in points() if options.grid in (None, point.grid) and options.source in (None, point.source)
@@ -132,8 +151,8 @@ def main(given: list[str] | None = None) -> int:
     wanted = [point for point in grid if not measured(point)]
     for number, point in enumerate(wanted, 1):
         with tempfile.TemporaryDirectory(prefix="storylm-study-") as folder:
-            row = runs[point.name] = measure(point, Path(folder) / "run", options.set)
-        write_text(options.output, json.dumps(results, indent=1) + "\n")
+            row = measure(point, Path(folder) / "run", options.set)
+        runs = keep(options.output, "runs", point.name, row, what="losses of small runs")["runs"]
         console.print(f"{number} of {len(wanted)}: {point.name}: {row.get('failed') or row['bits_per_byte']}")
     return int(any("failed" in row for row in runs.values()))
 

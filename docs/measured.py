@@ -124,7 +124,7 @@ def short(name: str | None) -> str:
 
 def equal_work() -> str:
     """What each system makes of the same text in the same minutes, the best first."""
-    from equal_work import OURS, kind_of
+    from equal_work import OURS
 
     lines = [
         "| system | what it is | parameters | tokens seen | of the time stolen | bits per byte |",
@@ -132,13 +132,21 @@ def equal_work() -> str:
     ]
     rows = _by_figure(read("equal-work")["entries"])
     for row in rows:
-        figure = f"**{row['bits_per_byte']:.3f}**" if kind_of(row) == OURS else f"{row['bits_per_byte']:.3f}"
         stolen = f"{row['stolen']:.0%}" if "stolen" in row else "unknown"
         sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M | {stolen}"
-        lines.append(f"| {row['name']} | {row['what']} | {sizes} | {figure} |")
+        lines.append(f"| {row['name']} | {row['what']} | {sizes} | {_ours_in_bold(row)} |")
     (machine,) = {machine_of(row["machine"]) for row in rows}
     note = f"Bold: {OURS}. All on {machine}; stolen is what its host gave to others meanwhile."
     return "\n".join([*lines, "", note])
+
+
+def equal_text() -> str:
+    """What each system makes of the same share of the text, the best first."""
+    lines = ["| system | what it is | parameters | tokens | steps | bits per byte |", "|---|---|--:|--:|--:|--:|"]
+    for row in _by_figure(read("equal-text")["entries"]):
+        sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M | {row['steps']:,}"
+        lines.append(f"| {row['name']} | {row['what']} | {sizes} | {_ours_in_bold(row)} |")
+    return "\n".join(lines)
 
 
 def equal_work_stories() -> str:
@@ -274,6 +282,12 @@ def _by_figure(entries: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted((row for row in entries.values() if "failed" not in row), key=lambda row: row["bits_per_byte"])
 
 
+def _ours_in_bold(row: dict[str, Any]) -> str:
+    from equal_work import OURS, kind_of
+
+    return f"**{row['bits_per_byte']:.3f}**" if kind_of(row) == OURS else f"{row['bits_per_byte']:.3f}"
+
+
 def _quoted(text: str) -> str:
     """A quotation in Markdown, whatever signs the text has."""
     safe = re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
@@ -314,6 +328,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speedrun": speedrun,
     "equal-work": equal_work,
     "equal-work-stories": equal_work_stories,
+    "equal-text": equal_text,
     "telling-1": partial(telling, "1"),
     "telling-32": partial(telling, "32"),
     "precision": precision,

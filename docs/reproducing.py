@@ -7,9 +7,11 @@ from typing import Any
 from measured import machine_of, read
 
 from storylm.config.model import ModelConfig
+from storylm.config.schema import RunConfig
 
-# Of what a card's data sheet promises, what training of small models comes to: from what published runs come to by
-# their tokens and minutes (GH200, 36M: 11 %; RTX 3090, nano-22m: 15 %) to what tuned ones do. Of bandwidth, half.
+# Of what a card's data sheet promises, what training of small models comes to where the code is good. By their tokens
+# and minutes published runs come to 2 % (CS336's goal, H100), 11 % (36M, GH200), 15 % (nano-22m, RTX 3090) and some 40
+# (word-20m, RTX 3060 Ti). Of bandwidth, half.
 SHARES_OF_FLOPS, SHARE_OF_BANDWIDTH = (0.12, 0.3), 0.5
 # Estimated bytes that one token moves, forward and backward: in one layer for each feature (what goes in and out of its
 # matrices, norms and attention), and for each logit (written and read twice in 16 bits, as scores and as gradients).
@@ -65,24 +67,45 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} days"
 
 
+def passes(config: RunConfig, epoch_tokens: int) -> float:
+    """Over the stories, in all that the preset would train for."""
+    train = config.train
+    if train.steps is None:
+        return train.epochs or 1.0
+    return train.steps * train.batch_size * train.accumulation * config.row_length / epoch_tokens
+
+
 def epochs() -> str:
     """A row for each published preset."""
-    from storylm.config.load import preset
+    from storylm.config.load import preset, preset_names
 
-    head = ["preset", "tokens an epoch", "two cores, tokens/s", "an epoch", *(card.name for card in CARDS), "published"]
+    head = [
+        "preset",
+        "tokens an epoch",
+        "epochs",
+        "two cores, tokens/s",
+        "an epoch",
+        *(card.name for card in CARDS),
+        "published",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 2) + "|---|"]
-    for name, row in read("reproduce")["presets"].items():
+    rows = read("reproduce")["presets"]
+    for name in filter(rows.__contains__, preset_names()):
+        row = rows[name]
         if "failed" in row:
-            lines.append(f"| `{name}` | | failed: {row['failed'].replace('|', '/')} |" + " |" * (len(head) - 3))
+            lines.append(f"| `{name}` | | | failed: {row['failed'].replace('|', '/')} |" + " |" * (len(head) - 4))
             continue
-        model, tokens = preset(name).model, row["epoch_tokens"]
+        config, tokens = preset(name), row["epoch_tokens"]
         times = [f"{row['tokens_per_second']:,.0f}", duration(tokens / row["tokens_per_second"])]
         for card in CARDS:
-            best, worst = (duration(tokens * each) for each in seconds_per_token(card, row["flops_per_token"], model))
+            best, worst = (
+                duration(tokens * each) for each in seconds_per_token(card, row["flops_per_token"], config.model)
+            )
             times.append(best if best == worst else f"{best} to {worst}")
-        cells = [f"`{name}`", f"{tokens / 1e6:,.0f}M", *times, PUBLISHED.get(name, "none in bits per byte")]
+        whole = f"{passes(config, tokens):.2g}"
+        cells = [f"`{name}`", f"{tokens / 1e6:,.0f}M", whole, *times, PUBLISHED.get(name, "none in bits per byte")]
         lines.append("| " + " | ".join(cells) + " |")
-    measured = {machine_of(row["machine"]) for row in read("reproduce")["presets"].values() if "machine" in row}
+    measured = {machine_of(row["machine"]) for row in rows.values() if "machine" in row}
     return "\n".join([*lines, "", f"Measured on {' and on '.join(sorted(measured))}."])
 
 

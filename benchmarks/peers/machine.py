@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ def machine(device: str) -> dict[str, Any]:
 
         about["gpu"] = torch.cuda.get_device_name()
     return about
+
+
+def other_machine(rows: Iterable[dict[str, Any]]) -> bool:
+    """Whether any of the rows was measured on another processor than this one."""
+    return any(row.get("machine", machine("cpu")) != machine("cpu") for row in rows)
 
 
 class Stolen:

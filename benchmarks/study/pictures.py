@@ -1,8 +1,12 @@
 """The pictures of docs/scaling-study.md."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from storylm.report.law import Law
 from study.grids import SOURCES
 
 TITLES = {"grammar": "built-in stories", "real": "TinyStories"}
@@ -17,10 +21,13 @@ def chosen(rows: Rows, grid: str) -> BySource:
     return {source: of for source, of in by_source.items() if of}
 
 
-def draw(rows: Rows, folder: Path) -> None:
-    """scaling-size.png, scaling-shape.png and scaling-vocabulary.png in `folder`, of the grids that have runs."""
+def draw(rows: Rows, laws: dict[str, Law], folder: Path) -> None:
+    """scaling-size.png, scaling-shape.png and scaling-vocabulary.png in `folder`, of the grids that have runs.
+
+    `laws` are those of the sources that have been fitted: they are drawn beside the losses.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for grid, picture in (("size", _sizes), ("shape", _shapes), ("vocabulary", _vocabularies)):
+    for grid, picture in (("size", partial(_sizes, laws=laws)), ("shape", _shapes), ("vocabulary", _vocabularies)):
         if found := chosen(rows, grid):
             picture(found).savefig(folder / f"scaling-{grid}.png", dpi=110)
 
@@ -32,8 +39,8 @@ def _axes(count: int) -> tuple[Any, Any]:
     return figure, figure.subplots(1, count, squeeze=False)[0]
 
 
-def _sizes(by_source: BySource) -> Any:
-    """Loss against parameters, tokens and arithmetic, a row of panels for each source."""
+def _sizes(by_source: BySource, laws: dict[str, Law]) -> Any:
+    """Loss against parameters, tokens and arithmetic, a row of panels for each source; dashed what the law says."""
     from matplotlib.figure import Figure
 
     from storylm.data.grammar import entropy
@@ -46,7 +53,11 @@ def _sizes(by_source: BySource) -> Any:
             for value in sorted({_rounded(row[one_line]) for row in found}):
                 of = sorted((row for row in found if _rounded(row[one_line]) == value), key=lambda row: row[along])
                 label = f"{value / 1e6:.2g}M {one_line}"
-                axes.plot([row[along] for row in of], [row["bits_per_byte"] for row in of], "o-", label=label)
+                losses = [row["bits_per_byte"] for row in of]
+                (measured,) = axes.plot([row[along] for row in of], losses, "o-", label=label)
+                if source in laws:
+                    values = np.geomspace(of[0][along], of[-1][along], 30)
+                    axes.plot(values, _by_law(laws[source], of[0], along, values), "--", color=measured.get_color())
             if source == "grammar":
                 axes.axhline(entropy().bits_per_byte, color="gray", linestyle=":", label="entropy")
             _logarithmic(axes)
@@ -55,6 +66,13 @@ def _sizes(by_source: BySource) -> Any:
             axes.legend(fontsize=7)
         line[0].set_ylabel(f"{TITLES[source]}: bits per byte")
     return figure
+
+
+def _by_law(law: Law, row: dict[str, Any], along: str, values: Any) -> Any:
+    """What the row's loss would be with other parameters, tokens or FLOPs, which come with tokens."""
+    if along == "parameters":
+        return law.loss(values, row["tokens"])
+    return law.loss(row["parameters"], row["tokens"] * values / row[along])
 
 
 def _shapes(by_source: BySource) -> Any:
@@ -70,6 +88,8 @@ def _shapes(by_source: BySource) -> Any:
         axes.set_xscale("log", base=2)
         axes.set_xticks(layers, [f"{row['layers']} x {row['width']}" for row in found])
         axes.set_xlabel("layers x width")
+        axes.set_yscale("log", base=2)  # sixteen layers lose ten times as many names as one
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_title(TITLES[source])
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

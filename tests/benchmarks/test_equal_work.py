@@ -126,6 +126,26 @@ def test_every_kind_is_trained_judged_and_kept(tmp_path: Path, monkeypatch: pyte
     assert json.loads(output.read_text(encoding="utf-8"))["entries"] == results["entries"]
 
 
+def test_the_same_text_for_all_has_no_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STORYLM_CACHE", "")
+    output = tmp_path / "results.json"
+    names = ["word-20m, 1e-3", "simple-5m"]  # one says its epochs, one has a share of them as its warm-up
+    command = [*names, "--passes", "0.5", *STORIES, *SETTINGS, "--output", str(output)]
+    assert equal_work.main([*command, "--set", "model.kv_heads=2", "--set", "optim.lr=1e-2"]) == 0
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert results["what"] == "bits per byte after 0.5 passes"
+    assert list(results["entries"]) == names
+    stories, packed = results["entries"].values()
+    assert max(stories["nats_per_token"], packed["nats_per_token"]) < UNIFORM - 0.3
+    assert 40 <= stories["steps"] <= 50  # of two stories, half of the 200
+    assert packed["tokens"] == packed["steps"] * 2 * 32
+    with pytest.raises(SystemExit):
+        equal_work.arguments(["nanogpt", "--passes", "0.5"])
+    assert "unknown name 'nanogpt': there are story-1m; " in capsys.readouterr().err
+
+
 def test_what_a_preset_says_now_is_measured_and_a_heat_that_fails_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +183,20 @@ def test_time_that_others_were_given_is_told(tmp_path: Path) -> None:
     stat.write_text("cpu  150 5 20 500 0 0 5 60 7 0\ncpu0 50 0 10 250 0 0 0 40 7 0\n")
     assert stolen.share() == 20 / 80
     assert Stolen(tmp_path / "none").share() is None
+
+
+def test_what_the_pages_show_is_of_the_presets_as_they_are() -> None:
+    """All entries, each with the settings that it has now; tokenizers apart, which may not be at hand."""
+    options, rows = equal_work.arguments([]), measured_rows("equal-work")
+    assert {entry.name for entry in equal_work.ENTRIES} == set(rows)
+    for entry in equal_work.ENTRIES:
+        now, then = equal_work.settings_of(entry, options), rows[entry.name]["settings"]
+        assert {key for key in now | then if now.get(key) != then.get(key)} <= {"tokenizer"}, entry.name
+
+
+def measured_rows(name: str) -> dict:
+    path = Path(equal_work.__file__).parent / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["entries"]
 
 
 def test_an_unknown_system_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

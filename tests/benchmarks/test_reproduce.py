@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import reproduce
 
-from storylm.config.load import preset_names
+from storylm.config.load import preset, preset_names
 from storylm.training.plan import Plan
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -126,9 +126,16 @@ def test_the_table_has_a_row_for_each_preset(reproducing: ModuleType, monkeypatc
         if name == failed:
             assert "either" in row
         else:
-            assert "500M | 1,000 | " in row  # tokens of an epoch, and a second
+            assert "500M | " in row  # tokens of an epoch
+            assert " | 1,000 | " in row  # tokens a second
             assert f"| {reproducing.duration(5 * 10**8 / 1000)} |" in row
             assert row.endswith(f"| {reproducing.PUBLISHED.get(name, 'none in bits per byte')} |")
+
+
+def test_passes_are_those_of_the_whole_run(reproducing: ModuleType) -> None:
+    """word-20m says its epochs, CS336 its 327,680,000 tokens, and xs-3m nothing."""
+    found = [reproducing.passes(preset(name), 10**8) for name in ("word-20m", "cs336-17m", "xs-3m")]
+    assert found == [19, pytest.approx(3.2768), 1]
 
 
 def test_what_was_published_is_of_presets_that_there_are(reproducing: ModuleType) -> None:

@@ -71,6 +71,16 @@ def test_records_are_the_median_of_three_heats_that_kept_to_their_time() -> None
         assert max(heat["seconds"] for heat in heats) <= 60 * record["minutes"]
         assert record["bits_per_byte"]["median"] == round(median(heat["bits_per_byte"] for heat in heats), 4)
         assert all(len(commit) == 40 for commit in record["commits"])
+        assert {"settings", "machine", "software"} <= set(record)
+        assert "stories" in record or record["started"] < "2026-11-22"  # the first records do not say which
+
+
+def test_the_readme_repeats_the_record_of_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what its preset has changed since."""
+    monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
+    measured = importlib.import_module("measured")
+    recipe = measured.recipe_of(measured.read("speedrun-10"))
+    assert f"\nstorylm speedrun {recipe} --data " in (DOCS.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_record_tells_what_its_recipe_changed_and_whether_its_code_had_been(monkeypatch: pytest.MonkeyPatch) -> None:
