@@ -77,6 +77,8 @@ def _by_law(law: Law, row: dict[str, Any], along: str, values: Any) -> Any:
 
 def _shapes(by_source: BySource) -> Any:
     """What depth does at the same size: the loss of a kind of word, as a multiple of that of one layer."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, panels = _axes(len(by_source))
     for (source, rows), axes in zip(by_source.items(), panels, strict=True):
         found = sorted(rows, key=lambda row: row["layers"])
@@ -89,6 +91,7 @@ def _shapes(by_source: BySource) -> Any:
         axes.set_xticks(layers, [f"{row['layers']} x {row['width']}" for row in found])
         axes.set_xlabel("layers x width")
         axes.set_yscale("log", base=2)  # sixteen layers lose ten times as many names as one
+        axes.yaxis.set_major_locator(MaxNLocator(10))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_title(TITLES[source])
         axes.grid(alpha=0.3)

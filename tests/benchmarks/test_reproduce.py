@@ -17,7 +17,7 @@ from storylm.config.load import preset, preset_names
 from storylm.training.plan import Plan
 
 DOCS = Path(__file__).parents[2] / "docs"
-MACHINE = {"processor": "Some CPU", "cpu": "Some CPU", "cores": 2, "instructions": []}
+MACHINE = reproduce.machine("cpu")
 
 
 def row_of(name: str, speed: float = 1000.0) -> dict[str, Any]:
@@ -73,6 +73,15 @@ def test_what_was_measured_stays_when_others_are(
         reproduce.main(["gpt2-33m", "word-20m", "--output", str(output)])
     presets = json.loads(output.read_text())["presets"]
     assert {name: row["tokens_per_second"] for name, row in presets.items()} == {"nano-22m": 1000, "gpt2-33m": 3000}
+
+
+def test_results_of_another_machine_are_not_added_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "reproduce.json"
+    text = json.dumps({"presets": {"nano-22m": row_of("nano-22m") | {"machine": {"processor": "another"}}}})
+    output.write_text(text, encoding="utf-8")
+    assert reproduce.main(["gpt2-33m", "--output", str(output)]) == 2
+    assert "results of another machine" in " ".join(capsys.readouterr().err.split())
+    assert output.read_text(encoding="utf-8") == text
 
 
 def test_a_preset_that_fails_is_told_and_makes_the_exit_code(

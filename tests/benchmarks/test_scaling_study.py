@@ -91,7 +91,10 @@ def test_laws_say_how_sure_they_are() -> None:
         }
         for (n, d), noise in zip(grid, 3 * [0.01, -0.01, 0.0, 0.005], strict=True)
     ]
-    free, given = scaling_study.laws(runs)
+    free, given = found = scaling_study.laws(runs)
+    assert scaling_study.fitted({"laws": found})["grammar"].loss(1e6, 2e6) == pytest.approx(
+        law.loss(1e6, 2e6), rel=0.03
+    )
     assert (free["floor_given"], given["floor_given"]) == (False, True)
     for found in (free, given):
         assert 0 < found["error"] < 0.02
