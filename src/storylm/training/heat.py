@@ -28,7 +28,8 @@ SETTINGS = (
     "train.save_every=0",
     "track.plot=false",
 )
-ENDING = 1.5  # seconds set aside for the process to end in
+# Seconds set aside for the process to end in, and for each minute of the budget: longer runs have more to save.
+ENDING, A_MINUTE = 1.5, 0.05
 
 
 def run_heat(folder: Path, began: float) -> int:
@@ -48,7 +49,8 @@ def run_heat(folder: Path, began: float) -> int:
 def _what_is_left(minutes: float | None, began: float) -> str:
     """The setting for a run that begins now, by the clock of this process."""
     assert minutes is not None  # `speedrun` sees to it
-    return f"train.minutes={max(minutes - (time.monotonic() - began + ENDING) / 60, 0.01)}"
+    gone = time.monotonic() - began + ENDING + A_MINUTE * minutes
+    return f"train.minutes={max(minutes - gone / 60, 0.01)}"
 
 
 def main() -> int:
