@@ -85,7 +85,7 @@ def test_a_heat_goes_on_in_what_is_left(small, tmp_path, monkeypatch) -> None:
     assert 0.2 - before >= (0.6 + heats.ENDING + 0.2 * heats.A_MINUTE) / 60
     assert run_heat(folder, time.monotonic() - 3.0) == 0
     after = from_yaml((folder / RUN / "config.yaml").read_text(), "").train.minutes
-    assert before - after >= (3.0 + heats.ENDING) / 60
+    assert after <= max(before - (3.0 + heats.ENDING) / 60, 0.01)  # on a busy machine nothing may be left
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(130, 130), (143, 143), (-signal.SIGINT, 130), (-signal.SIGTERM, 143)])
