@@ -16,7 +16,7 @@ from peers.settings import config_of
 from peers.whole import KINDS, Stories, as_transformer, padded
 
 from benchmarks.tiny import turn
-from storylm.config.errors import SetupError
+from storylm.config.errors import SetupError, UserError
 from storylm.config.load import apply_overrides
 from storylm.config.schema import RunConfig
 from storylm.data.prepare import prepare_cached
@@ -141,9 +141,13 @@ def test_the_same_text_for_all_has_no_clock(
     assert max(stories["nats_per_token"], packed["nats_per_token"]) < UNIFORM - 0.3
     assert stories["steps"] == pytest.approx(92, abs=3)  # a whole pass takes 1,846
     assert packed["tokens"] == packed["steps"] * 2 * 32
-    with pytest.raises(SystemExit):
-        equal_work.arguments(["nanogpt", "--passes", "0.1"])
-    assert "unknown name 'nanogpt': there are story-1m; " in capsys.readouterr().err
+    for wrong, why in (
+        (["nanogpt", "--passes", "0.1"], "unknown name 'nanogpt': there are story-1m; "),
+        (["--passes", "0"], "argument --passes: invalid positive value: '0'"),
+    ):
+        with pytest.raises(SystemExit):
+            equal_work.arguments(wrong)
+        assert why in capsys.readouterr().err
 
 
 def test_what_a_preset_says_now_is_measured_and_a_heat_that_fails_is_told(
@@ -226,10 +230,21 @@ def test_our_recipes_published_shapes_and_peers_are_told_apart(name: str, kind: 
     assert equal_work.kind_of({"preset": entry.preset, "trainer": entry.trainer}) == kind
 
 
-def test_results_of_another_machine_are_not_added_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def of_another_machine(tmp_path: Path) -> Path:
     output = tmp_path / "results.json"
     text = json.dumps({"entries": {"story-1m": {"machine": {"processor": "another"}}}})
     output.write_text(text, encoding="utf-8")
-    assert equal_work.main(["story-1m", "--output", str(output), "--data", "none", "--validation", "none"]) == 2
+    return output
+
+
+def test_results_of_another_machine_are_not_added_to(
+    of_another_machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = of_another_machine.read_text(encoding="utf-8")
+    nowhere = ["--output", str(of_another_machine), "--data", "none", "--validation", "none"]
+    assert equal_work.main(["story-1m", *nowhere]) == 2
     assert "results of another machine" in " ".join(capsys.readouterr().err.split())
-    assert output.read_text(encoding="utf-8") == text
+    assert of_another_machine.read_text(encoding="utf-8") == before
+    with pytest.raises(UserError, match="none"):  # of the same text they are, and what is missing are the stories
+        equal_work.main(["story-1m", "--passes", "0.5", *nowhere])

@@ -11,7 +11,7 @@ from storylm.config.model import ModelConfig
 from storylm.config.schema import RunConfig, TrainConfig
 from storylm.model import native
 from storylm.training import device as devices
-from storylm.training.device import autocast, pick_device, pick_precision, use_compile
+from storylm.training.device import pick_device, use_compile
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -65,43 +65,6 @@ def test_an_index_is_among_the_devices_there_are(machine) -> None:
     for spec in ("cuda:2", "cuda:255", "cuda:256", "cuda:257", "mps:1"):
         with pytest.raises(SetupError, match=spec):
             pick_device(spec)
-
-
-@pytest.mark.parametrize("spec", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("device", [CPU, CUDA, MPS])
-def test_a_precision_that_was_asked_for_is_used(spec, device) -> None:
-    assert pick_precision(spec, device) == spec
-
-
-@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
-def test_auto_precision_on_cuda_is_what_the_hardware_multiplies(native, precision, monkeypatch) -> None:
-    def supported(including_emulation: bool = True) -> bool:
-        return native or including_emulation
-
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert pick_precision("auto", CUDA) == precision
-
-
-@pytest.mark.parametrize(
-    ("avx512", "amx", "precision"),
-    [(False, False, "fp32"), (True, False, "bf16"), (False, True, "bf16"), (True, True, "bf16")],
-)
-def test_auto_precision_on_a_cpu_is_bf16_where_that_is_faster(avx512, amx, precision, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert pick_precision("auto", CPU) == precision
-    assert pick_precision("auto", MPS) == "fp32"
-
-
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
-def test_a_forward_pass_computes_in_the_precision_and_weights_stay_fp32(precision, dtype) -> None:
-    layer = torch.nn.Linear(3, 5)
-    with autocast(CPU, precision):
-        assert layer(torch.ones(2, 3)).dtype == dtype
-    assert layer(torch.ones(2, 3)).dtype == torch.float32
-    assert layer.weight.dtype == torch.float32
 
 
 def compilers(*names: str):

@@ -131,7 +131,7 @@ class TrainConfig(Settings):
         default=1, ge=1, description="a step is batch_size x accumulation rows, on however many devices"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="auto: bf16 where the device has it"
+        default="auto", description="auto: bf16 where the device has it and gains by it"
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="torch.compile; auto: where it is sure to pay"

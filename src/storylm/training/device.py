@@ -1,9 +1,8 @@
-"""What this machine can do: device, precision, and whether compiling pays."""
+"""What this machine can do: device, threads, and whether compiling pays."""
 
 import ctypes
 import os
 import shutil
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -15,7 +14,6 @@ from storylm.model import native
 # Minutes or steps from which compiling pays, which takes some 25 seconds: it makes steps up to a half faster, or, where
 # there are kernels for all of a block, by some percent.
 LONG, LONG_WITH_KERNELS = (1, 200), (20, 3000)
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 def pick_device(spec: str, setting: str = "train.device") -> torch.device:
@@ -34,25 +32,6 @@ def pick_device(spec: str, setting: str = "train.device") -> torch.device:
     if index >= counts.get(device.type, 0):
         raise SetupError(f"{setting}={spec!r}, but this machine or this build of torch has no {spec}: use auto")
     return device
-
-
-def pick_precision(spec: str, device: torch.device) -> str:
-    """`auto` is bf16 where the hardware multiplies it natively, else fp32."""
-    if spec != "auto":
-        return spec
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu":
-        # AMX, AVX-512 BF16: 3 to 10 times fp32. Without them bf16 is emulated and slower.
-        capable = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
-        return "bf16" if any(check() for check in capable) else "fp32"
-    return "fp32"
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """The context in which a forward pass computes in `precision`; weights stay fp32."""
-    dtype = DTYPES[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def use_compile(config: RunConfig, device: torch.device) -> bool:
