@@ -57,7 +57,8 @@ COLOURS = {OURS: "tab:blue", FAITHFUL: "lightsteelblue", PEERS: "tab:gray"}
 # What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps, and
 # a warm-up of a tenth of the time, so that whoever makes fewer steps does not spend more of them in it.
 SHORT_WARMUP = "optim.warmup_share=0.1"
-XS_3M = ("train.batch_size=8", SHORT_WARMUP)
+XS_3M = (SHORT_WARMUP,)
+XS_3M_MORE_STEPS = ("train.batch_size=8", SHORT_WARMUP)
 GPT2_33M = ("train.batch_size=8", "train.accumulation=1", SHORT_WARMUP)
 WORD_20M = ("train.batch_size=16",)
 CS336_17M = ("train.batch_size=16", SHORT_WARMUP)
@@ -81,7 +82,10 @@ NANOGPT = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A system: a preset and what is changed of it, trained by `trainer` (storylm, plain or one of the Trainer's)."""
+    """A system: a preset and what is changed of it, trained by `trainer` (storylm, plain or one of the Trainer's).
+
+    With `text_only` it takes part only where there is no clock.
+    """
 
     name: str
     what: str
@@ -89,6 +93,7 @@ class Entry:
     overrides: tuple[str, ...] = ()
     trainer: str = "storylm"
     own_tokenizer: bool = False
+    text_only: bool = False
 
 
 def faithful(preset: str, published: str, ours: str, *scaled: str) -> list[Entry]:
@@ -99,11 +104,16 @@ def faithful(preset: str, published: str, ours: str, *scaled: str) -> list[Entry
     ]
 
 
+def text_only(name: str, what: str, preset: str, *overrides: str) -> Entry:
+    """A system that takes part only where there is no clock."""
+    return Entry(name, what, preset, overrides, text_only=True)
+
+
 ENTRIES = [
     Entry("story-1m", "storylm's own", "story-1m"),
     Entry("story-5m", "storylm's own", "story-5m"),
     Entry("story-15m", "storylm's own", "story-15m"),
-    Entry("story-33m", "storylm's own", "story-33m"),
+    text_only("story-33m", "storylm's own", "story-33m"),
     Entry(
         "nanogpt", "a loop like nanoGPT's, fp32, AdamW at 8e-3", "gpt2-33m", (*NANOGPT, "optim.lr=8e-3"), "plain", True
     ),
@@ -121,8 +131,11 @@ ENTRIES = [
     *faithful("nano-22m", "6e-4", "2e-3"),
     *faithful("mistral-40m", "2e-5", "1e-3"),
     Entry("mistral-40m, Trainer", "transformers' Trainer, bf16, 2e-5 as published", "mistral-40m", (), "trainer-bf16"),
-    Entry("cs336-17m", "CS336's, learning rate 2e-3, ours", "cs336-17m", CS336_17M),
-    Entry("simple-5m", "SimpleStories', learning rate 3e-3, ours", "simple-5m", SIMPLE_5M),
+    text_only(
+        "xs-3m, 3e-3, 8 rows", "learning rate 3e-3, ours, and 8 rows", "xs-3m", *XS_3M_MORE_STEPS, "optim.lr=3e-3"
+    ),
+    text_only("cs336-17m", "CS336's, learning rate 2e-3, ours", "cs336-17m", *CS336_17M),
+    text_only("simple-5m", "SimpleStories', learning rate 3e-3, ours", "simple-5m", *SIMPLE_5M),
 ]
 # What peers train with, whatever the preset says that gives them their shape, rows and rates.
 USED = {
@@ -254,6 +267,11 @@ def kind_of(row: Measured) -> str:
     return OURS if row["preset"].startswith("story-") else FAITHFUL
 
 
+def takes_part(entry: Entry, passes: float | None) -> bool:
+    """Whether so many passes of the text, or the clock where it is None, are for this entry."""
+    return not entry.text_only if passes is None else entry.trainer == "storylm"
+
+
 def positive(given: str) -> float:
     """A number above 0, for argparse."""
     if not (number := float(given)) > 0:
@@ -281,7 +299,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         help="(default: equal-work.json or, with --passes, equal-text.json in benchmarks/results)",
     )
     options = parser.parse_args(given)
-    names = [entry.name for entry in ENTRIES if options.passes is None or entry.trainer == "storylm"]
+    names = [entry.name for entry in ENTRIES if takes_part(entry, options.passes)]
     if unknown := sorted(set(options.names) - set(names)):
         parser.error(f"unknown name {unknown[0]!r}: there are {'; '.join(names)}")
     options.names = options.names or names
