@@ -5,7 +5,7 @@
 
 `storylm plan` rehearses each preset as published (its batch, dropout and optimizer) on random tokens of the right
 shape; docs/reproduce.md is made of what it says. Where there is a GPU it is left alone. Figures of another processor
-are not to be mixed: there, name another --output.
+are not to be mixed: there, name another --output (benchmarks/results/reproduce-*.json has a column of its own).
 """
 
 import argparse
@@ -22,7 +22,6 @@ from peers.rounds import BENCHMARKS
 from rich.console import Console
 
 from storylm.config.load import preset, preset_names
-from storylm.training.corpus_size import epoch_tokens
 
 OURS = ("story", "minutes", "grammar")
 KEPT = ("parameters", "flops_per_token", "tokens_per_second", "share_of_peak", "memory_bytes", "precision", "compiled")
@@ -42,8 +41,7 @@ def planned(name: str) -> dict[str, Any]:
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
     plan = json.loads(done.stdout)
-    measured = {key: plan[key] for key in KEPT} | {"epoch_tokens": epoch_tokens(preset(name))}
-    return measured | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
+    return {key: plan[key] for key in KEPT} | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
 
 
 def main(given: list[str] | None = None) -> int:

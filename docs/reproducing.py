@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from measured import machine_of, read
+from measured import RESULTS, machine_of, read
 
 from storylm.config.model import ModelConfig
 from storylm.config.schema import RunConfig
@@ -76,37 +76,49 @@ def passes(config: RunConfig, epoch_tokens: int) -> float:
 
 
 def epochs() -> str:
-    """A row for each published preset."""
-    from storylm.config.load import preset, preset_names
+    """A row for each published preset; a file of results is of one machine, which has a column."""
+    from reproduce import published
 
-    head = [
-        "preset",
-        "tokens an epoch",
-        "epochs",
-        "two cores, tokens/s",
-        "an epoch",
-        *(card.name for card in CARDS),
-        "published",
+    from storylm.config.load import preset
+    from storylm.model.count import flops_per_token
+    from storylm.training.corpus_size import epoch_tokens, tokens_per_row
+
+    machines = [
+        read(path.stem)["presets"] for path in sorted(RESULTS.glob("reproduce*.json"), key=lambda path: path.stem)
     ]
+    head = ["preset", "tokens an epoch", "epochs", *map(_column, machines), *(card.name for card in CARDS), "published"]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 2) + "|---|"]
-    rows = read("reproduce")["presets"]
-    for name in filter(rows.__contains__, preset_names()):
-        row = rows[name]
-        if "failed" in row:
-            lines.append(f"| `{name}` | | | failed: {row['failed'].replace('|', '/')} |" + " |" * (len(head) - 4))
-            continue
-        config, tokens = preset(name), row["epoch_tokens"]
-        times = [f"{row['tokens_per_second']:,.0f}", duration(tokens / row["tokens_per_second"])]
+    for name in published():
+        config = preset(name)
+        tokens, flops = epoch_tokens(config), flops_per_token(config.model, round(tokens_per_row(config)))
+        times = [_speed(rows.get(name, {}), tokens) for rows in machines]
         for card in CARDS:
-            best, worst = (
-                duration(tokens * each) for each in seconds_per_token(card, row["flops_per_token"], config.model)
-            )
+            best, worst = (duration(tokens * each) for each in seconds_per_token(card, flops, config.model))
             times.append(best if best == worst else f"{best} to {worst}")
         whole = f"{passes(config, tokens):.2g}"
         cells = [f"`{name}`", f"{tokens / 1e6:,.0f}M", whole, *times, PUBLISHED.get(name, "none in bits per byte")]
         lines.append("| " + " | ".join(cells) + " |")
-    measured = {machine_of(row["machine"]) for row in rows.values() if "machine" in row}
-    return "\n".join([*lines, "", f"Measured on {' and on '.join(sorted(measured))}."])
+    return "\n".join([*lines, "", f"Measured on {' and on '.join(machine_of(_machine(rows)) for rows in machines)}."])
+
+
+def _machine(rows: dict[str, Any]) -> dict[str, Any]:
+    return next(row["machine"] for row in rows.values() if "machine" in row)
+
+
+def _column(rows: dict[str, Any]) -> str:
+    """What the column of a machine is called."""
+    machine = _machine(rows)
+    (precision,) = {row["precision"] for row in rows.values() if "precision" in row}
+    return f"{machine['cores']} cores, {machine['instructions'][0]}, {precision}: tokens/s, an epoch"
+
+
+def _speed(row: dict[str, Any], epoch_tokens: int) -> str:
+    """Tokens a second and the time of an epoch; nothing where it was not measured."""
+    if "failed" in row:
+        return f"failed: {row['failed'].replace('|', '/')}"
+    if not row:
+        return ""
+    return f"{row['tokens_per_second']:,.0f}, {duration(epoch_tokens / row['tokens_per_second'])}"
 
 
 TABLES: dict[str, Callable[[], Any]] = {"epochs": epochs}

@@ -14,6 +14,7 @@ import pytest
 import reproduce
 
 from storylm.config.load import preset, preset_names
+from storylm.training.corpus_size import epoch_tokens
 from storylm.training.plan import Plan
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -23,7 +24,7 @@ MACHINE = reproduce.machine("cpu")
 def row_of(name: str, speed: float = 1000.0) -> dict[str, Any]:
     """What was measured of a preset."""
     measured = {"parameters": 10, "flops_per_token": 1e7, "tokens_per_second": speed, "share_of_peak": 0.1}
-    measured |= {"memory_bytes": 10**9, "precision": "bf16", "compiled": True, "epoch_tokens": 5 * 10**8}
+    measured |= {"memory_bytes": 10**9, "precision": "bf16", "compiled": True}
     return measured | {"commit": "abc", "machine": MACHINE, "versions": {"torch": "2"}}
 
 
@@ -121,24 +122,38 @@ def test_durations_are_as_their_example_says(reproducing: ModuleType) -> None:
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-def test_the_table_has_a_row_for_each_preset(reproducing: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset that failed has a row of as many cells, too."""
-    presets = {name: row_of(name) for name in reproduce.published()}
-    failed = next(iter(presets))
-    presets[failed] = {"failed": "either | or"}
-    monkeypatch.setattr(reproducing, "read", lambda name: {"reproduce": {"presets": presets}}[name])
+def test_the_table_has_a_row_for_each_preset_and_a_column_for_each_machine(
+    reproducing: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A preset that failed, or was measured on the other machine, has a row of as many cells, too."""
+    failed, elsewhere, *others = reproduce.published()
+    machines = {
+        "reproduce": {failed: {"failed": "either | or"}} | {name: row_of(name) for name in others},
+        "reproduce-fp32": {elsewhere: row_of(elsewhere, 2000.0) | {"precision": "fp32"}},
+    }
+    for name, rows in machines.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"presets": rows}), encoding="utf-8")
+    monkeypatch.setattr(reproducing, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys.modules["measured"], "RESULTS", tmp_path)
     head, rule, *rows = [line for line in reproducing.epochs().splitlines() if line.startswith("|")]
-    assert [row.split("|")[1].strip() for row in rows] == [f"`{name}`" for name in presets]
+    assert [row.split("|")[1].strip() for row in rows] == [f"`{name}`" for name in reproduce.published()]
     assert {line.count("|") for line in (head, rule, *rows)} == {head.count("|")}
     assert all(card.name in head for card in reproducing.CARDS)
-    for name, row in zip(presets, rows, strict=True):
-        if name == failed:
-            assert "either" in row
-        else:
-            assert "500M | " in row  # tokens of an epoch
-            assert " | 1,000 | " in row  # tokens a second
-            assert f"| {reproducing.duration(5 * 10**8 / 1000)} |" in row
-            assert row.endswith(f"| {reproducing.PUBLISHED.get(name, 'none in bits per byte')} |")
+    assert [cell.split(", ")[2] for cell in head.split("|")[4:6]] == ["bf16: tokens/s", "fp32: tokens/s"]
+    for name, row in zip(reproduce.published(), rows, strict=True):
+        speed = (
+            "failed: either / or |  "
+            if name == failed
+            else f"1,000, {reproducing.duration(tokens_of(name) / 1000)} |  "
+        )
+        if name == elsewhere:
+            speed = f" | 2,000, {reproducing.duration(tokens_of(name) / 2000)} "
+        assert f"| {speed}|" in row
+        assert row.endswith(f"| {reproducing.PUBLISHED.get(name, 'none in bits per byte')} |")
+
+
+def tokens_of(name: str) -> int:
+    return epoch_tokens(preset(name))
 
 
 def test_passes_are_those_of_the_whole_run(reproducing: ModuleType) -> None:
