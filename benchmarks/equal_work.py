@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from peers.data import SHARED, configured, sources, write_tokens
 from peers.kept import keep, read
 from peers.machine import Stolen, commit, cores, machine, other_machine, versions
@@ -42,6 +43,7 @@ from storylm.config.load import apply_overrides, to_yaml
 from storylm.config.schema import RunConfig
 from storylm.evaluation.corpus import Corpus
 from storylm.model.count import parameters
+from storylm.training.device import pick_precision
 from storylm.training.heat import SETTINGS
 from storylm.training.run_folder import portable_settings
 from storylm.training.speedrun import Speedrun
@@ -54,8 +56,8 @@ PROMPT = "Once upon a time, there was"
 OURS, FAITHFUL, PEERS = "storylm's own recipes", "published shapes, trained by storylm", "other programs"
 COLOURS = {OURS: "tab:blue", FAITHFUL: "lightsteelblue", PEERS: "tab:gray"}
 
-# What was published for days on a GPU, scaled to minutes: fewer rows a step, so that there are some hundred steps, and
-# a warm-up of a tenth of the time, so that whoever makes fewer steps does not spend more of them in it.
+# What was published for days on a GPU, scaled to minutes: fewer rows a step where there would be a dozen steps, and a
+# warm-up of a tenth of the time, so that whoever makes fewer steps does not spend more of them in it.
 SHORT_WARMUP = "optim.warmup_share=0.1"
 XS_3M = (SHORT_WARMUP,)
 XS_3M_MORE_STEPS = ("train.batch_size=8", SHORT_WARMUP)
@@ -104,16 +106,11 @@ def faithful(preset: str, published: str, ours: str, *scaled: str) -> list[Entry
     ]
 
 
-def text_only(name: str, what: str, preset: str, *overrides: str) -> Entry:
-    """A system that takes part only where there is no clock."""
-    return Entry(name, what, preset, overrides, text_only=True)
-
-
 ENTRIES = [
     Entry("story-1m", "storylm's own", "story-1m"),
     Entry("story-5m", "storylm's own", "story-5m"),
     Entry("story-15m", "storylm's own", "story-15m"),
-    text_only("story-33m", "storylm's own", "story-33m"),
+    Entry("story-33m", "storylm's own", "story-33m", text_only=True),
     Entry(
         "nanogpt", "a loop like nanoGPT's, fp32, AdamW at 8e-3", "gpt2-33m", (*NANOGPT, "optim.lr=8e-3"), "plain", True
     ),
@@ -131,11 +128,15 @@ ENTRIES = [
     *faithful("nano-22m", "6e-4", "2e-3"),
     *faithful("mistral-40m", "2e-5", "1e-3"),
     Entry("mistral-40m, Trainer", "transformers' Trainer, bf16, 2e-5 as published", "mistral-40m", (), "trainer-bf16"),
-    text_only(
-        "xs-3m, 3e-3, 8 rows", "learning rate 3e-3, ours, and 8 rows", "xs-3m", *XS_3M_MORE_STEPS, "optim.lr=3e-3"
+    Entry(
+        "xs-3m, 3e-3, 8 rows",
+        "learning rate 3e-3, ours, and 8 rows",
+        "xs-3m",
+        (*XS_3M_MORE_STEPS, "optim.lr=3e-3"),
+        text_only=True,
     ),
-    text_only("cs336-17m", "CS336's, learning rate 2e-3, ours", "cs336-17m", *CS336_17M),
-    text_only("simple-5m", "SimpleStories', learning rate 3e-3, ours", "simple-5m", *SIMPLE_5M),
+    Entry("cs336-17m", "CS336's, learning rate 2e-3, ours", "cs336-17m", CS336_17M, text_only=True),
+    Entry("simple-5m", "SimpleStories', learning rate 3e-3, ours", "simple-5m", SIMPLE_5M, text_only=True),
 ]
 # What peers train with, whatever the preset says that gives them their shape, rows and rates.
 USED = {
@@ -213,13 +214,14 @@ def settings_of(entry: Entry, options: argparse.Namespace) -> dict[str, Any]:
 
 def measure(entry: Entry, options: argparse.Namespace, folder: Path, corpus: Corpus) -> Measured:
     """Train and judge one entry; what it is and what it came to, or "failed" with the reason."""
-    config, stolen = run_of(entry, options), Stolen()
+    config, settings, stolen = run_of(entry, options), settings_of(entry, options), Stolen()
     about: Measured = {
         "name": entry.name,
         "what": entry.what,
         "preset": entry.preset,
         "trainer": entry.trainer,
-        "settings": settings_of(entry, options),
+        "settings": settings,
+        "precision": pick_precision(settings["train.precision"], torch.device("cpu")),
         "commit": commit(),
         "machine": machine("cpu"),
         "versions": versions(),
@@ -299,9 +301,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         help="(default: equal-work.json or, with --passes, equal-text.json in benchmarks/results)",
     )
     options = parser.parse_args(given)
-    names = [entry.name for entry in ENTRIES if takes_part(entry, options.passes)]
-    if unknown := sorted(set(options.names) - set(names)):
+    if unknown := [name for name in options.names if name not in names]:
         parser.error(f"unknown name {unknown[0]!r}: there are {'; '.join(names)}")
+    names = [entry.name for entry in ENTRIES if takes_part(entry, options.passes)]
+    if absent := [name for name in options.names if name not in names]:
+        way = "against the clock: leave out --passes" if options.passes else "without a clock: give --passes"
+        parser.error(f"{absent[0]!r} takes part only {way}")
     options.names = options.names or names
     usual = "equal-text.json" if options.passes else "equal-work.json"
     options.output = options.output or BENCHMARKS / "results" / usual
@@ -312,12 +317,16 @@ def main(given: list[str] | None = None) -> int:
     """Measure, write and print."""
     options, console = arguments(given), Console(stderr=True, highlight=False)
     results = read(options.output, "entries")
+    length = f"{options.passes:g} passes" if options.passes else f"{options.minutes:g} minutes"
+    what = f"bits per byte after {length}"
+    others = [each for each in (results.get("what", what),) if each != what]
     if options.passes is None and other_machine(results["entries"].values()):
-        console.print(f"{options.output} has results of another machine: name another --output")
+        others.append("results of another machine")
+    if others:
+        console.print(f"{options.output} has {others[0]}: name another --output")
         return 2
     corpus = Corpus(options.validation)
     wanted = [entry for entry in ENTRIES if entry.name in options.names]
-    length = f"{options.passes:g} passes" if options.passes else f"{options.minutes:g} minutes"
     for entry in wanted:
         row = results["entries"].get(entry.name, {})
         if not options.again and "failed" not in row and row.get("settings") == settings_of(entry, options):
@@ -327,7 +336,7 @@ def main(given: list[str] | None = None) -> int:
             row = measure(entry, options, folder := Path(place) / "run", corpus)
             if options.keep and entry.trainer == "storylm" and "failed" not in row:
                 shutil.copytree(folder / HEAT, options.keep / entry.name.replace(", ", "-"), dirs_exist_ok=True)
-        results = keep(options.output, "entries", entry.name, row, what=f"bits per byte after {length}")
+        results = keep(options.output, "entries", entry.name, row, what=what)
         console.print(f"{entry.name}: {row.get('failed') or row['bits_per_byte']}")
         if options.passes is None and row.get("stolen", 0) > MUCH:
             console.print(

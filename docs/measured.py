@@ -127,7 +127,7 @@ def equal_work() -> str:
     from equal_work import OURS
 
     lines = [
-        "| system | what it is | parameters | tokens seen | of the time stolen | bits per byte |",
+        "| system | what it is | parameters | tokens seen | time taken by the host | bits per byte |",
         "|---|---|--:|--:|--:|--:|",
     ]
     rows = _by_figure(read("equal-work")["entries"])
@@ -136,7 +136,7 @@ def equal_work() -> str:
         sizes = f"{row['parameters']:,} | {row['tokens'] / 1e6:.1f}M | {stolen}"
         lines.append(f"| {row['name']} | {row['what']} | {sizes} | {_ours_in_bold(row)} |")
     (machine,) = {machine_of(row["machine"]) for row in rows}
-    note = f"Bold: {OURS}. All on {machine}; stolen is what its host gave to others meanwhile."
+    note = f"Bold: {OURS}. All on {machine}, whose host gave that much of the time to others."
     return "\n".join([*lines, "", note])
 
 

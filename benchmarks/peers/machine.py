@@ -40,8 +40,10 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def other_machine(rows: Iterable[dict[str, Any]]) -> bool:
-    """Whether any of the rows was measured on another processor than this one."""
-    return any(row.get("machine", machine("cpu")) != machine("cpu") for row in rows)
+    """Whether any of the rows was measured on another processor than this one, or with another number of its cores."""
+    here = machine("cpu")
+    there = [row["machine"] for row in rows if "machine" in row]
+    return any(each.get(key) != here[key] for each in there for key in ("processor", "instructions", "cores"))
 
 
 class Stolen:

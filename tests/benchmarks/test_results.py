@@ -75,11 +75,12 @@ def test_records_are_the_median_of_three_heats_that_kept_to_their_time() -> None
         assert "stories" in record or record["started"] < "2026-11-22"  # the first records do not say which
 
 
-def test_the_readme_repeats_the_record_of_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what its preset has changed since."""
+@pytest.mark.parametrize("minutes", [1, 2, 10])
+def test_the_readme_repeats_the_records(minutes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what their presets have changed since."""
     monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
     measured = importlib.import_module("measured")
-    recipe = measured.recipe_of(measured.read("speedrun-10"))
+    recipe = measured.recipe_of(measured.read(f"speedrun-{minutes}"))
     assert f"\nstorylm speedrun {recipe} --data " in (DOCS.parent / "README.md").read_text(encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 """What is chosen on which machine, and what is said where a machine lacks what was asked for."""
 
 import ctypes
+import platform
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ from storylm.config.model import ModelConfig
 from storylm.config.schema import RunConfig, TrainConfig
 from storylm.model import native
 from storylm.training import device as devices
-from storylm.training.device import pick_device, use_compile
+from storylm.training.device import autocast, pick_device, pick_precision, use_compile
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -65,6 +66,61 @@ def test_an_index_is_among_the_devices_there_are(machine) -> None:
     for spec in ("cuda:2", "cuda:255", "cuda:256", "cuda:257", "mps:1"):
         with pytest.raises(SetupError, match=spec):
             pick_device(spec)
+
+
+@pytest.mark.parametrize("spec", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("device", [CPU, CUDA, MPS])
+def test_a_precision_that_was_asked_for_is_used(spec, device) -> None:
+    assert pick_precision(spec, device) == spec
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_auto_precision_on_cuda_is_what_the_hardware_multiplies(native, precision, monkeypatch) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert pick_precision("auto", CUDA) == precision
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "intel", "precision"),
+    [
+        (False, False, True, "fp32"),
+        (False, False, False, "fp32"),
+        (False, True, False, "bf16"),
+        (False, True, True, "fp32"),
+        (True, False, True, "bf16"),
+        (True, True, True, "bf16"),
+    ],
+)
+def test_auto_precision_on_a_cpu_is_bf16_where_that_is_faster(amx, avx512, intel, precision, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(devices, "_made_by_intel", lambda: intel)
+    assert pick_precision("auto", CPU) == precision
+    assert pick_precision("auto", MPS) == "fp32"
+
+
+@pytest.mark.parametrize(("vendor", "intel"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_the_maker_of_a_cpu_is_told_on_linux_and_elsewhere(vendor, intel, monkeypatch, tmp_path) -> None:
+    (info := tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n", encoding="utf-8")
+    monkeypatch.setattr(devices, "CPU_INFO", info)
+    assert devices._made_by_intel() == intel
+    info.unlink()
+    monkeypatch.setattr(platform, "processor", lambda: f"Family 6 Model 143 Stepping 8, {vendor}")
+    assert devices._made_by_intel() == intel
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_a_forward_pass_computes_in_the_precision_and_weights_stay_fp32(precision, dtype) -> None:
+    layer = torch.nn.Linear(3, 5)
+    with autocast(CPU, precision):
+        assert layer(torch.ones(2, 3)).dtype == dtype
+    assert layer(torch.ones(2, 3)).dtype == torch.float32
+    assert layer.weight.dtype == torch.float32
 
 
 def compilers(*names: str):

@@ -39,6 +39,22 @@ def test_a_rehearsal_does_all_that_a_run_does(overrides, small, tmp_path) -> Non
     assert (tmp_path / "checkpoints/last/trainer_state.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("steps", "seconds", "more"),
+    [
+        (0, 61.0, True),
+        (1, 40.0, True),
+        (1, 61.0, False),
+        (3, 29.0, True),
+        (3, 31.0, False),
+        (20, 1.0, True),
+        (20, 2.5, False),
+    ],
+)
+def test_steps_are_measured_until_there_are_enough_or_it_has_taken_long(steps, seconds, more) -> None:
+    assert rehearsal._more(steps, seconds) == more
+
+
 def test_of_the_run_that_only_makes_a_first_step(small, tmp_path) -> None:
     assert list(rehearsal.rehearse(small(), tmp_path, lambda line: None, first_step_only=True)) == ["first_step"]
 

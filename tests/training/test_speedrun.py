@@ -82,10 +82,18 @@ def test_a_heat_goes_on_in_what_is_left(small, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(heats, "SETTINGS", (*heats.SETTINGS, "train.log_every=1"))  # so that `At` hears of the first
     assert run_heat(folder, time.monotonic() - 0.6) == 130
     before = from_yaml((folder / RUN / "config.yaml").read_text(), "").train.minutes
-    assert 0.2 - before >= (0.6 + heats.ENDING + 0.2 * heats.A_MINUTE) / 60
+    assert 0.2 - before >= (0.6 + heats.ENDING) / 60
     assert run_heat(folder, time.monotonic() - 3.0) == 0
     after = from_yaml((folder / RUN / "config.yaml").read_text(), "").train.minutes
     assert after <= max(before - (3.0 + heats.ENDING) / 60, 0.01)  # on a busy machine nothing may be left
+
+
+def test_a_longer_heat_sets_more_time_aside_to_end_in(monkeypatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    for minutes, seconds in ((1.0, 1.55), (60.0, 4.5)):
+        setting, _, left = heats._what_is_left(minutes, 70.0).partition("=")
+        assert setting == "train.minutes"
+        assert float(left) == pytest.approx(minutes - (30 + seconds) / 60)
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(130, 130), (143, 143), (-signal.SIGINT, 130), (-signal.SIGTERM, 143)])

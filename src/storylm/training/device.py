@@ -1,8 +1,11 @@
-"""What this machine can do: device, threads, and whether compiling pays."""
+"""What this machine can do: device, precision, and whether compiling pays."""
 
 import ctypes
 import os
+import platform
 import shutil
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -14,6 +17,8 @@ from storylm.model import native
 # Minutes or steps from which compiling pays, which takes some 25 seconds: it makes steps up to a half faster, or, where
 # there are kernels for all of a block, by some percent.
 LONG, LONG_WITH_KERNELS = (1, 200), (20, 3000)
+CPU_INFO = Path("/proc/cpuinfo")  # on Linux; elsewhere Python knows the processor's maker
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 def pick_device(spec: str, setting: str = "train.device") -> torch.device:
@@ -32,6 +37,35 @@ def pick_device(spec: str, setting: str = "train.device") -> torch.device:
     if index >= counts.get(device.type, 0):
         raise SetupError(f"{setting}={spec!r}, but this machine or this build of torch has no {spec}: use auto")
     return device
+
+
+def pick_precision(spec: str, device: torch.device) -> str:
+    """`auto` is bf16 where the hardware multiplies it natively, on a CPU where it is also faster so; else fp32."""
+    if spec != "auto":
+        return spec
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and _gains_by_bf16() else "fp32"
+
+
+def _gains_by_bf16() -> bool:
+    """Whether this CPU multiplies matrices faster in bf16 than in fp32.
+
+    With AMX, or AVX-512 BF16 as AMD has it, 3 to 10 times. Intel's AVX-512 BF16 takes twice as long as fp32 where AMX
+    is hidden by a virtual machine (LOG.md); without either, bf16 is emulated.
+    """
+    return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and not _made_by_intel())
+
+
+def _made_by_intel() -> bool:
+    about = CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else platform.processor()
+    return "GenuineIntel" in about
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """The context in which a forward pass computes in `precision`; weights stay fp32."""
+    dtype = DTYPES[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def use_compile(config: RunConfig, device: torch.device) -> bool:

@@ -13,9 +13,9 @@ from storylm.model.transformer import Transformer
 from storylm.optim.average import WeightAverage
 from storylm.optim.build import build_optimizers, set_learning_rates
 from storylm.optim.update import clip_gradients, step_where
+from storylm.training.device import autocast
 from storylm.training.distributed import Ranks
 from storylm.training.parallel import wrap_model
-from storylm.training.precision import autocast
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from functools import cache
 
 import torch
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from storylm.training.device import DTYPES
+
 # Dense 16-bit matrix multiplications with fp32 accumulation, TFLOP/s, from NVIDIA's data sheets and architecture
 # white papers (where a sheet says "with sparsity", half of it). The first row whose words are all in the name counts.
 HALF_PRECISION = {
@@ -53,7 +54,7 @@ def _peak(name: str, precision: str, threads: int) -> float:
         stated = stated_peak(torch.cuda.get_device_name(device))
         if stated is not None:
             return stated
-    dtype = DTYPES[precision]
+    dtype = DTYPES[precision] or torch.float32
     if device.type != "cpu":
         return measured_peak(device, dtype)
     # One thread, times their number: where other programs use a core, threads that wait for each other measure those.

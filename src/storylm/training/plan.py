@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from storylm.config.schema import RunConfig
 from storylm.model.count import PROCESS_BYTES, flops_per_token, parameters
 from storylm.training.corpus_size import epoch_tokens, tokens_per_row, validation_stories
-from storylm.training.device import pick_device, use_compile
+from storylm.training.device import pick_device, pick_precision, use_compile
 from storylm.training.needs import checkpoint_bytes, training_bytes
-from storylm.training.precision import pick_precision
 from storylm.training.probe import Probe, Watch, probe
 
 CHECKPOINTS = 4  # last, previous, best, and the one being written

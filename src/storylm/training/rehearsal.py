@@ -29,13 +29,12 @@ from storylm.training.checkpoint import Checkpoints
 from storylm.training.clock import StepClock
 from storylm.training.corpus_size import story_tokens, validation_stories
 from storylm.training.curves import LossPlot
-from storylm.training.device import pick_device, reuse_freed_memory, use_compile
+from storylm.training.device import pick_device, pick_precision, reuse_freed_memory, use_compile
 from storylm.training.learner import Learner
 from storylm.training.memory import peak_memory
 from storylm.training.metrics import MetricsFile
 from storylm.training.observers import Observers
 from storylm.training.peak import matmul_peak
-from storylm.training.precision import pick_precision
 from storylm.training.random_batches import RandomBatches
 from storylm.training.run import build_batches, check_vocabulary, new_model
 from storylm.training.session import Batches, Session
@@ -104,11 +103,7 @@ def rehearse(config: RunConfig, folder: Path, say: Say, first_step_only: bool = 
 
 
 def _more(steps: int, seconds: float) -> bool:
-    """Whether another step is to be measured, after so many in so many seconds.
-
-    >>> [_more(0, 0.0), _more(1, 40.0), _more(1, 61.0), _more(3, 31.0), _more(20, 1.0), _more(21, 2.0)]
-    [True, True, False, False, True, False]
-    """
+    """Whether another step is to be measured, after so many in so many seconds."""
     if not steps:
         return True
     if steps < FEWEST_STEPS:

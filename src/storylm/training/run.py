@@ -23,7 +23,7 @@ from storylm.model.transformer import Transformer
 from storylm.text.tokenizer import Tokenizer
 from storylm.training.checkpoint import Checkpoints
 from storylm.training.clock import Clock, MinuteClock, StepClock
-from storylm.training.device import default_threads, pick_device, reuse_freed_memory, use_compile
+from storylm.training.device import default_threads, pick_device, pick_precision, reuse_freed_memory, use_compile
 from storylm.training.distributed import Ranks
 from storylm.training.joining import joined
 from storylm.training.learner import Learner
@@ -32,7 +32,6 @@ from storylm.training.manifest import write_manifest
 from storylm.training.observers import Observer, Observers, build_observers
 from storylm.training.out_of_memory import OutOfMemoryError, memory_warning
 from storylm.training.parallel import check_parallel
-from storylm.training.precision import pick_precision
 from storylm.training.result import RunResult, last_words, result_of
 from storylm.training.run_folder import (
     check_run_folder,
