@@ -2,6 +2,7 @@
 
     python benchmarks/reproduce.py                      every published preset, one to ten minutes each
     python benchmarks/reproduce.py gpt2-33m nano-22m    some; the others' figures stay in the file
+    python benchmarks/reproduce.py llama2c-110m --set train.batch_size=8 --set train.accumulation=16    in less memory
 
 `storylm plan` rehearses each preset as published (its batch, dropout and optimizer) on random tokens of the right
 shape; docs/reproduce.md is made of what it says. Where there is a GPU it is left alone. Figures of another processor
@@ -32,22 +33,24 @@ def published() -> list[str]:
     return [name for name in preset_names() if name.split("-")[0] not in OURS]
 
 
-def planned(name: str) -> dict[str, Any]:
-    """What `storylm plan` says of a preset, in a process of its own."""
+def planned(name: str, changes: list[str]) -> dict[str, Any]:
+    """What `storylm plan` says of a preset with `changes`, in a process of its own."""
     tokenizer = SHARED / "reference" / preset(name).tokenizer
     command = [sys.executable, "-m", "storylm", "plan", name, "--json", "train.compile=on", "train.device=cpu"]
-    command += [f"tokenizer={tokenizer}"] if tokenizer.is_dir() else []
+    command += [*changes, *([f"tokenizer={tokenizer}"] if tokenizer.is_dir() else [])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
     plan = json.loads(done.stdout)
-    return {key: plan[key] for key in KEPT} | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
+    measured = {key: plan[key] for key in KEPT} | ({"changes": changes} if changes else {})
+    return measured | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}
 
 
 def main(given: list[str] | None = None) -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="*", metavar="PRESET", default=published())
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, told in the table")
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results" / "reproduce.json")
     options, console = parser.parse_args(given), Console(stderr=True, highlight=False)
     if unknown := sorted(set(options.presets) - set(published())):
@@ -57,7 +60,7 @@ def main(given: list[str] | None = None) -> int:
         console.print(f"{options.output} has results of another machine: name another --output")
         return 2
     for name in options.presets:
-        row = planned(name)
+        row = planned(name, options.set)
         results = keep(options.output, "presets", name, row, what="tokens trained on per second")
         console.print(f"{name}: {row.get('failed') or format(row['tokens_per_second'], ',.0f') + ' tokens/s'}")
     return int(any("failed" in row for row in results["presets"].values()))

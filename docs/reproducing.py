@@ -114,7 +114,8 @@ def _speed(row: dict[str, Any], epoch_tokens: int) -> str:
         return f"failed: {row['failed'].replace('|', '/')}"
     if not row:
         return ""
-    return f"{row['tokens_per_second']:,.0f}, {duration(epoch_tokens / row['tokens_per_second'])}"
+    changed = "".join(f", {change}" for change in row.get("changes", []))
+    return f"{row['tokens_per_second']:,.0f}, {duration(epoch_tokens / row['tokens_per_second'])}{changed}"
 
 
 TABLES: dict[str, Callable[[], Any]] = {"epochs": epochs}

@@ -47,7 +47,7 @@ def test_our_own_presets_are_left_out_and_nothing_else() -> None:
 def test_all_published_presets_are_measured_unless_some_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce, "planned", row_of)
+    monkeypatch.setattr(reproduce, "planned", lambda name, changes: row_of(name))
     output = tmp_path / "reproduce.json"
     assert reproduce.main(["--output", str(output)]) == 0
     assert list(json.loads(output.read_text())["presets"]) == reproduce.published()
@@ -59,12 +59,12 @@ def test_what_was_measured_stays_when_others_are(
     """Also where measuring one of several is stopped: each is written as soon as it is there."""
     output = tmp_path / "results" / "reproduce.json"
     speeds = {"nano-22m": 1000.0, "gpt2-33m": 2000.0}
-    monkeypatch.setattr(reproduce, "planned", lambda name: row_of(name, speeds[name]))
+    monkeypatch.setattr(reproduce, "planned", lambda name, changes: row_of(name, speeds[name]))
     for name in speeds:
         assert reproduce.main([name, "--output", str(output)]) == 0
     assert "nano-22m: 1,000 tokens/s" in capsys.readouterr().err
 
-    def stopped(name: str) -> dict[str, Any]:
+    def stopped(name: str, changes: list[str]) -> dict[str, Any]:
         if name == "word-20m":
             raise KeyboardInterrupt
         return row_of(name, 3000.0)
@@ -113,7 +113,10 @@ def test_a_preset_that_fails_is_told_and_makes_the_exit_code(
     assert "what else" not in presets["paper-1m"]
     assert reproduce.main(["paper-1m", "--output", str(output)]) == 1
     failing.clear()
-    assert reproduce.main(["nano-22m", "--output", str(output)]) == 0
+    assert reproduce.main(["nano-22m", "--set", "train.batch_size=8", "--output", str(output)]) == 0
+    presets = json.loads(output.read_text())["presets"]
+    assert presets["nano-22m"]["changes"] == ["train.batch_size=8"]
+    assert "changes" not in presets["paper-1m"]
 
 
 def test_durations_are_as_their_example_says(reproducing: ModuleType) -> None:
@@ -129,7 +132,7 @@ def test_the_table_has_a_row_for_each_preset_and_a_column_for_each_machine(
     failed, elsewhere, *others = reproduce.published()
     machines = {
         "reproduce": {failed: {"failed": "either | or"}} | {name: row_of(name) for name in others},
-        "reproduce-fp32": {elsewhere: row_of(elsewhere, 2000.0) | {"precision": "fp32"}},
+        "reproduce-fp32": {elsewhere: row_of(elsewhere, 2000.0) | {"precision": "fp32", "changes": ["a.b=3"]}},
     }
     for name, rows in machines.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({"presets": rows}), encoding="utf-8")
@@ -147,7 +150,7 @@ def test_the_table_has_a_row_for_each_preset_and_a_column_for_each_machine(
             else f"1,000, {reproducing.duration(tokens_of(name) / 1000)} |  "
         )
         if name == elsewhere:
-            speed = f" | 2,000, {reproducing.duration(tokens_of(name) / 2000)} "
+            speed = f" | 2,000, {reproducing.duration(tokens_of(name) / 2000)}, a.b=3 "
         assert f"| {speed}|" in row
         assert row.endswith(f"| {reproducing.PUBLISHED.get(name, 'none in bits per byte')} |")
 
