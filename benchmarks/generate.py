@@ -30,6 +30,7 @@ import torch
 from peers.data import SHARED
 from peers.machine import commit, cores, machine, versions
 from peers.rounds import BENCHMARKS, Measured, run_module, spread
+from peers.said import last_words
 from peers.tellers import CT2, GGUF, LLAMA2C, WORDS
 from rich.console import Console
 
@@ -132,7 +133,7 @@ def _convert_for_ctranslate2(folder: Path, out: Path, precision: str) -> None:
         given = {key: value or end for key, value in settings.items() if key.endswith("_token")}
         write_text(out / "config.json", json.dumps(settings | given))
     else:
-        print(f"no CTranslate2: {(done.stderr.strip().splitlines() or ['no message'])[-1]}", file=sys.stderr)
+        print(f"no CTranslate2: {last_words(done.stderr)}", file=sys.stderr)
 
 
 def measure(

@@ -20,6 +20,7 @@ from peers.data import SHARED
 from peers.kept import keep, read
 from peers.machine import commit, machine, other_machine, versions
 from peers.rounds import BENCHMARKS
+from peers.said import last_words
 from rich.console import Console
 
 from storylm.config.load import preset, preset_names
@@ -40,7 +41,7 @@ def planned(name: str, changes: list[str]) -> dict[str, Any]:
     command += [*changes, *([f"tokenizer={tokenizer}"] if tokenizer.is_dir() else [])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+        return {"failed": last_words(done.stderr)}
     plan = json.loads(done.stdout)
     measured = {key: plan[key] for key in KEPT} | ({"changes": changes} if changes else {})
     return measured | {"commit": commit(), "machine": machine("cpu"), "versions": versions()}

@@ -23,6 +23,7 @@ from peers.data import REAL, configured
 from peers.kept import keep, read, write
 from peers.machine import commit, machine, versions
 from peers.rounds import BENCHMARKS, PATIENCE
+from peers.said import last_words
 from rich.console import Console
 from study.grids import ROW, ROWS, Point, points
 from study.pictures import chosen, draw
@@ -75,7 +76,7 @@ def measure(point: Point, folder: Path, changes: list[str]) -> dict[str, Any]:
     about = {"grid": point.grid, "source": point.source, "layers": point.layers, "width": point.width}
     about |= {"vocab_size": point.vocab_size, "changes": changes}
     if done.returncode:
-        return about | {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
+        return about | {"failed": last_words(done.stderr)[:300]}
     model, tokenizer = storylm.load(folder / "checkpoints" / "last")
     assert tokenizer is not None  # a run saves its own
     held_out = prepared.validation_stories()

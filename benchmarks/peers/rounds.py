@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from .said import last_words
 from .turn import Turn
 
 BENCHMARKS = Path(__file__).parents[1]
@@ -51,8 +52,7 @@ def run_module(
         return {"failed": f"not done in {patience / 60:.0f} minutes"}
     if done.returncode == 0:
         return json.loads(result.read_text(encoding="utf-8"))
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    return {"failed": "killed, perhaps for memory" if done.returncode == -9 else last[:300]}
+    return {"failed": "killed, perhaps for memory" if done.returncode == -9 else last_words(done.stderr)[:300]}
 
 
 def run_rounds(
